@@ -1,0 +1,21 @@
+{
+  "targets": [
+    {
+      "target_name": "overlayfd",
+      "sources": [
+        "native/addon.cc",
+        "native/sys.cc",
+        "native/program.cc",
+        "native/step.cc",
+        "native/calls.cc",
+        "native/pool.cc",
+        "native/environment.cc",
+        "native/pools.cc",
+        "native/userns.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_GNU_SOURCE"],
+      "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden", "-O2"]
+    }
+  ]
+}
