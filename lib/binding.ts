@@ -1,0 +1,128 @@
+/**
+ * The only file that loads the addon, and the typed interface of it.
+ *
+ * Every call of the kernel answers its result (>= 0) or a negative errno; nothing in the addon
+ * throws for what the kernel says. It throws a TypeError only where a value is not of the type
+ * written here, which the callers in lib/ have excluded by then: that is for whoever calls it by hand.
+ * Paths and strings are byte arrays that end in one NUL (`cString` makes them).
+ */
+import { createRequire } from 'node:module'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** Bytes that end in one NUL and hold no other. */
+export type CString = Uint8Array
+
+/** 1:1 system calls of native/sys.cc. */
+export interface SysBinding {
+  fsopen(type: CString, flags: number): number
+  /** value: bytes for flag null, string (NUL-terminated), binary (aux = length), path; aux as fsconfig(2) */
+  fsconfig(fsFd: number, command: number, key: CString | null, value: Uint8Array | null, aux: number): number
+  fsmount(fsFd: number, flags: number, attributes: number): number
+  fspick(dirFd: number, path: CString, flags: number): number
+  openTree(dirFd: number, path: CString, flags: number): number
+  openTreeAttr(
+    dirFd: number,
+    path: CString,
+    flags: number,
+    attrSet: bigint,
+    attrClr: bigint,
+    propagation: bigint,
+    usernsFd: bigint,
+  ): number
+  moveMount(fromFd: number, fromPath: CString, toFd: number, toPath: CString, flags: number): number
+  mountSetattr(
+    dirFd: number,
+    path: CString,
+    flags: number,
+    attrSet: bigint,
+    attrClr: bigint,
+    propagation: bigint,
+    usernsFd: bigint,
+  ): number
+  mount(
+    source: CString | null,
+    target: CString,
+    type: CString | null,
+    flags: number,
+    data: CString | null,
+  ): number
+  umount(target: CString, flags: number): number
+  /** one read(2) into `buffer`; bytes read or -errno */
+  read(fd: number, buffer: Uint8Array): number
+  close(fd: number): number
+  /** the target into `buffer`, without a NUL; bytes written, or -errno */
+  readlinkat(dirFd: number, path: CString, buffer: Uint8Array): number
+  openat2(dirFd: number, path: CString, flags: bigint, mode: bigint, resolve: bigint): number
+  /** fills `out` with the 256 bytes of struct statx */
+  statx(dirFd: number, path: CString, flags: number, mask: number, out: Uint8Array): number
+  /** fills `out` (at least 11 elements) with: type, bsize, blocks, bfree, bavail, files, ffree, fsid (8 bytes as one number), namelen, frsize, flags */
+  fstatfs(fd: number, out: BigInt64Array): number
+  /** as fstatfs, by path */
+  statfs(path: CString, out: BigInt64Array): number
+  setns(fd: number, type: number): number
+  unshare(flags: number): number
+  /** size of the value, or the list when `name` is null; `buffer` may be empty to ask for the size */
+  lgetxattr(path: CString, name: CString | null, buffer: Uint8Array): number
+  /** the C library's text for a positive errno */
+  strerror(errno: number): string
+  /** names and numbers as native/uapi.h and the system headers have them: for the test that compares them with lib/ */
+  constants: Record<string, number>
+  /** sizeof of the structs that uapi.h carries */
+  sizes: Record<string, number>
+}
+
+/** Owned threads and the fds of this environment: native/environment.cc. */
+export interface PoolBinding {
+  /** id of the pool, or -errno; name: at most 15 bytes; cpus: empty for those of the calling thread */
+  createPool(name: string, threads: number, cpus: readonly number[]): number
+  /** runs a program (program/encode.ts) on a thread of the pool; the dispatcher gets the result */
+  submit(pool: number, job: number, program: Uint8Array): void
+  /** the same, and blocks until it has run */
+  runSync(pool: number, program: Uint8Array): Buffer
+  /** a queued job is dropped, a running one stops before its committing step; its result comes as always */
+  abort(pool: number, job: number): void
+  /** ends the threads of a pool without jobs */
+  closePool(pool: number): void
+  setDispatcher(dispatch: (job: number, result: Buffer) => void): void
+  /** closes an fd that a program handed out: 0, or -EBADF if it is none */
+  closeOwned(fd: number): number
+  /** gives such an fd to the caller: it survives the environment; false if it is none */
+  disown(fd: number): boolean
+  /** how many fds that programs handed out are open */
+  ownedFds(): number
+  /** `name:signature` of the calls that programs know, in the order of their numbers */
+  programCalls(): string[]
+  /** inode number of the calling thread's mount namespace; 0 without /proc */
+  mountNamespace(): number
+}
+
+export type Binding = SysBinding & PoolBinding
+
+let loaded: Binding | undefined
+
+/**
+ * The addon, loaded when something of it is first used: planning and printing work where it cannot be.
+ * A failure to load is an Error with code ERR_OVERLAYFD_ADDON that says what was tried.
+ */
+export const binding: Binding = new Proxy({} as Binding, {
+  get: (_, name) => {
+    loaded ??= load()
+    return loaded[name as keyof Binding]
+  },
+})
+
+function load(): Binding {
+  const root = dirname(dirname(fileURLToPath(import.meta.url)))
+  const require = createRequire(import.meta.url)
+  try {
+    return require('node-gyp-build')(root) as Binding
+  } catch (cause) {
+    const { platform, arch, versions } = process
+    const message =
+      `overlayfd: no addon for ${platform}-${arch} (Node-API ${versions['napi'] ?? 'unknown'}) could be loaded ` +
+      `from prebuilds/ or build/Release/ of the package: ${(cause as Error).message}. ` +
+      `It is built by \`npm rebuild overlayfd\`, which needs python3, make and a C++ compiler; only Linux has these calls.`
+    throw Object.assign(new Error(message, { cause }), { code: 'ERR_OVERLAYFD_ADDON' })
+  }
+}

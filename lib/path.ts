@@ -1,0 +1,34 @@
+/**
+ * Paths and other strings on their way to the kernel: bytes that end in one NUL.
+ *
+ * A path may hold any byte but NUL, so it may be given as bytes. A string is encoded as UTF-8; one
+ * that has no UTF-8 form is refused, because the replacement characters would name another file.
+ */
+import type { CString } from './binding.js'
+import { invalidArgType, invalidArgValue } from './errors.js'
+
+/** A path: a string, or its bytes (a Buffer is a Uint8Array) where it is not UTF-8. */
+export type PathLike = string | Uint8Array
+
+/**
+ * The bytes of `path` and one NUL, in memory of their own.
+ *
+ * @param path no NUL in it
+ * @param name what errors call it
+ * @param options `empty: true` lets the empty string pass, which most calls refuse or take for the fd itself
+ * @throws TypeError for another type, for a NUL, for a string with a lone surrogate, for no bytes at all
+ */
+export function cString(path: PathLike, name: string, options: { empty?: boolean } = {}): CString {
+  if (typeof path !== 'string' && !(path instanceof Uint8Array)) {
+    throw invalidArgType(name, 'string or Buffer', path)
+  }
+  if (typeof path === 'string' && /\p{Surrogate}/u.test(path)) {
+    throw invalidArgValue(name, path, 'must not hold a lone surrogate')
+  }
+  const bytes = typeof path === 'string' ? Buffer.from(path) : path
+  if (bytes.includes(0)) throw invalidArgValue(name, path, 'must not hold a NUL byte')
+  if (bytes.length === 0 && options.empty !== true) throw invalidArgValue(name, path, 'must not be empty')
+  const copy = Buffer.alloc(bytes.length + 1)
+  copy.set(bytes)
+  return copy
+}

@@ -1,0 +1,12 @@
+// The list of what the addon exports. Each part adds its own names; none knows of another's.
+#include <napi.h>
+
+#include "exports.h"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  InitSys(env, exports);
+  InitPools(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(overlayfd, Init)

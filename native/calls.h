@@ -1,0 +1,34 @@
+// The calls that a program may make: names, signatures, and how each is made from decoded
+// arguments.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "step.h"
+#include "uapi.h"
+
+struct Values {
+  std::array<long, kMaxArguments + 2> raw;
+  std::array<std::string, kMaxArguments> text;
+  uapi::mount_attr attr;
+  uapi::open_how how;
+};
+
+using Invoke = long (*)(const Values&, const Step&, void* out);
+
+enum class Trait { kNone, kCloses, kChangesDirectory };
+
+struct Call {
+  const char* name;
+  const char* signature;
+  Invoke invoke;
+  Trait trait = Trait::kNone;
+};
+
+uint32_t CallCount();
+const Call& CallOf(uint32_t number);
+// Size of the buffer that the kernel fills, 0 if it fills none.
+size_t OutSize(const Call& call);

@@ -1,0 +1,69 @@
+// What one JavaScript environment (the main thread, or a worker) has of pools, results and fds.
+//
+//   submit    JS gives a program to a pool; the loop is kept alive while a result is owed
+//   complete  an owned thread appends the job to `completed` and wakes the loop once
+//   deliver   the JS thread hands (job, result) to the dispatcher, one call a job
+//   teardown  pools are stopped and joined, results nobody saw are dropped with their fds, and the
+//             fds that JS still held are closed: a terminated worker leaves nothing behind
+//
+// A thread-safe function may drop what was queued in it at teardown. So nothing is queued in ours:
+// it only wakes, and the jobs are owned here.
+#pragma once
+
+#include <napi.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+#include "pool.h"
+
+class Environment {
+ public:
+  explicit Environment(napi_env env) : env_(env) {}
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  static Environment* Of(napi_env env);
+
+  void Start();
+  void Stop();
+
+  // 0 or an errno.
+  int CreatePool(PoolOptions options, uint32_t* id);
+  Pool* FindPool(uint32_t id);
+  void ClosePool(uint32_t id) { pools_.erase(id); }
+
+  // The inputs of a program are no longer JS's from here on; false if one is none of its fds.
+  bool TakeInputs(const ProgramHeader& header);
+  bool Release(int fd) { return fds_.erase(fd) != 0; }
+  size_t owned() const { return fds_.size(); }
+
+  void SetDispatcher(Napi::Function dispatcher) { dispatcher_ = Napi::Persistent(dispatcher); }
+  void Submit(Pool* pool, std::shared_ptr<Job> job);
+
+  // What a result is to JS: [status, step, errno, outputs, report words, log bytes, ...the three].
+  // Its outputs are JS's from here on.
+  Napi::Value ToValue(Job* job);
+
+  // Inode of the mount namespace of the JS thread, whose environment this is; 0 without /proc.
+  uint64_t MountNamespace();
+
+ private:
+  void Complete(std::shared_ptr<Job> job);  // owned threads
+  static void Deliver(napi_env env, napi_value, void* context, void*);
+  void DeliverAll();
+
+  const napi_env env_;
+  napi_threadsafe_function wake_ = nullptr;
+  Napi::FunctionReference dispatcher_;
+  std::map<uint32_t, std::unique_ptr<Pool>> pools_;
+  std::unordered_set<int> fds_;
+  uint32_t next_pool_ = 1;
+  uint32_t pending_ = 0;
+  int namespaces_fd_ = -1;
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<Job>> completed_;
+};

@@ -1,0 +1,141 @@
+#include "pool.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+
+#include "syscalls.h"
+
+Job::~Job() {
+  if (!ran) DropProgram(header);
+  for (const int fd : result.outputs) {
+    if (fd >= 0) sys_close(fd);
+  }
+}
+
+Pool::Pool(PoolOptions options) : options_(std::move(options)) {}
+
+Pool::~Pool() { Stop(); }
+
+int Pool::Start() {
+  // Signals are the JS thread's. A thread inherits its creator's mask, so there is no moment in
+  // which one of ours could take one.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 256 * 1024);
+  int error = 0;
+  for (uint32_t i = 0; i < options_.threads && error == 0; i++) {
+    pthread_t thread;
+    error = pthread_create(&thread, &attributes, Enter, this);
+    if (error == 0) threads_.push_back(thread);
+  }
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (error != 0) Stop();
+  return error;
+}
+
+void* Pool::Enter(void* pool) {
+  static_cast<Pool*>(pool)->Work();
+  return nullptr;
+}
+
+// True when the thread has a working directory of its own. Where unshare is forbidden, programs
+// that change it fail on that step, and everything else works.
+bool Pool::PrepareThread() {
+  sys_prctl(PR_SET_NAME, reinterpret_cast<unsigned long>(options_.name.c_str()), 0, 0, 0);
+  if (!options_.cpus.empty()) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const int cpu : options_.cpus) {
+      if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+    }
+    sched_setaffinity(0, sizeof set, &set);
+  }
+  if (sys_unshare(CLONE_FS) < 0) return false;
+  // Not to keep the mount busy that the process was started in.
+  sys_chdir("/");
+  return true;
+}
+
+void Pool::Work() {
+  const bool own_directory = PrepareThread();
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (stopping_) return;
+    std::shared_ptr<Job> job = std::move(queue_.front());
+    queue_.pop_front();
+    current_.push_back(job);
+    lock.unlock();
+    job->ran = true;
+    job->result = RunProgram(job->words, job->header, job->abort, own_directory);
+    lock.lock();
+    current_.erase(std::find(current_.begin(), current_.end(), job));
+    lock.unlock();
+    auto done = std::move(job->done);
+    done(std::move(job));
+    lock.lock();
+  }
+}
+
+void Pool::Submit(std::shared_ptr<Job> job) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    queue_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void Pool::Abort(uint32_t id) {
+  std::shared_ptr<Job> dropped;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& job : current_) {
+      if (job->id == id) job->abort = true;
+    }
+    for (auto it = queue_.begin(); it != queue_.end(); ++it) {
+      if ((*it)->id != id) continue;
+      dropped = std::move(*it);
+      queue_.erase(it);
+      break;
+    }
+  }
+  if (!dropped) return;
+  // It ends as a program that was aborted before its first step.
+  dropped->ran = true;
+  DropProgram(dropped->header);
+  dropped->result.status = ProgramStatus::kAborted;
+  auto done = std::move(dropped->done);
+  done(std::move(dropped));
+}
+
+void Pool::Stop() {
+  std::deque<std::shared_ptr<Job>> dropped;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    dropped.swap(queue_);
+    for (const auto& job : current_) job->abort = true;
+  }
+  wake_.notify_all();
+  for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
+  threads_.clear();
+}
+
+uint32_t Pool::queued() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<uint32_t>(queue_.size());
+}
+
+uint32_t Pool::running() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<uint32_t>(current_.size());
+}

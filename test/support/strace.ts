@@ -1,0 +1,123 @@
+/**
+ * Runs a script under strace(1) and gives what it saw as objects: which thread made which call, in order.
+ *
+ * The oracle of a plan's cost. Owned threads have names (`ofd-compose`, `ofd-reap`). strace writes a name beside
+ * the thread's id, but 6.1 goes on with the old one after some threads renamed themselves, so the call that names a
+ * thread is traced always and wins. A thread has the name that it had last, for all of its calls.
+ * To count only a part of a script, let it make a call that stands out before and after
+ * (`mark` in the script, `between` here): order across threads is the order of strace's one output file.
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Ended, run } from './child.js'
+
+export interface Syscall {
+  readonly tid: number
+  /** of the thread, as it was last seen */
+  readonly thread: string
+  readonly name: string
+  /** as strace prints them, without the parentheses */
+  readonly args: string
+  /** as strace prints it: `3`, `-1 EINVAL (Invalid argument)`, `?` */
+  readonly result: string
+}
+
+const LINE = /^(\d+)(?:<(.*?)>)? +(.*)$/
+const CALL = /^(\w+)\((.*)\)\s+= (.*)$/
+const BEGUN = /^(\w+)\((.*?)\s*<unfinished \.\.\.>$/
+const RESUMED = /^<\.\.\. (\w+) resumed>(.*)$/
+
+/** A call that was interrupted in the output is placed where it began; one that never ended has the result `?`. */
+export const parseStrace = (text: string): Syscall[] => {
+  const names = new Map<number, string>()
+  const renamed = new Map<number, string>()
+  const calls: { tid: number; name: string; args: string; result: string }[] = []
+  const pending = new Map<number, number>()
+  for (const line of text.split('\n')) {
+    const [, id, thread, what] = LINE.exec(line) ?? []
+    if (id === undefined || what === undefined) continue
+    const tid = Number(id)
+    if (thread !== undefined) names.set(tid, thread)
+    const begun = BEGUN.exec(what)
+    if (begun) {
+      pending.set(tid, calls.length)
+      calls.push({ tid, name: begun[1] as string, args: begun[2] as string, result: '?' })
+      continue
+    }
+    const resumed = RESUMED.exec(what)
+    const index = resumed ? pending.get(tid) : undefined
+    const first = index === undefined ? undefined : calls[index]
+    const whole = resumed && first ? `${first.name}(${first.args}${resumed[2]}` : what
+    const [, name, args, result] = CALL.exec(whole) ?? []
+    if (name === undefined || args === undefined || result === undefined) continue
+    const call = { tid, name, args, result }
+    const rename = name === 'prctl' ? /^PR_SET_NAME, "(.*)"/.exec(args)?.[1] : undefined
+    if (rename !== undefined) renamed.set(tid, rename)
+    if (index === undefined) calls.push(call)
+    else calls[index] = call
+    pending.delete(tid)
+  }
+  return calls.map((call) => ({ ...call, thread: renamed.get(call.tid) ?? names.get(call.tid) ?? '' }))
+}
+
+const MARK = '/overlayfd-mark/'
+
+/** Source text, for the script that is traced, of a function `mark(name)`. */
+export const markSource = `const mark = (name) => process.getBuiltinModule('node:fs').existsSync('${MARK}' + name)`
+
+/** The calls of all threads after one mark and before another. */
+export const between = (calls: readonly Syscall[], begin: string, end: string): Syscall[] => {
+  const at = (name: string): number => {
+    const index = calls.findIndex(({ args }) => args.includes(`"${MARK}${name}"`))
+    if (index === -1) throw new Error(`strace saw no mark '${name}'`)
+    return index
+  }
+  return calls.slice(at(begin) + 1, at(end))
+}
+
+export const ofThread = (calls: readonly Syscall[], thread: string): Syscall[] =>
+  calls.filter((call) => call.thread === thread)
+
+/** How often each call was made. */
+export const tally = (calls: readonly Syscall[]): Record<string, number> => {
+  const counted: Record<string, number> = {}
+  for (const { name } of calls) counted[name] = (counted[name] ?? 0) + 1
+  return counted
+}
+
+export interface StraceOptions {
+  /** what to trace, as `-e trace=` takes it; all unless told. Fewer calls are much faster: `--seccomp-bpf`. */
+  readonly trace?: string
+  /** further arguments of strace, such as `--inject=fsmount:error=ENOMEM:when=3` */
+  readonly strace?: readonly string[]
+  readonly timeout?: number
+  readonly env?: NodeJS.ProcessEnv
+}
+
+export interface Traced extends Ended {
+  readonly calls: Syscall[]
+}
+
+/** Runs a program and all its threads and children under strace. */
+export const straceProgram = async (
+  program: string,
+  args: readonly string[],
+  { trace, strace = [], timeout = 90_000, env }: StraceOptions = {},
+): Promise<Traced> => {
+  const dir = mkdtempSync(join(tmpdir(), 'overlayfd-strace-'))
+  const file = join(dir, 'out')
+  // the thread's name is printed by --decode-pids, whole strings by -s; -qq keeps attach and exit lines out
+  const own = ['-f', '-qq', '-s', '4096', '--signal=none', '--decode-pids=comm', '-o', file]
+  const filter = trace === undefined ? [] : ['--seccomp-bpf', '-e', `trace=${trace},prctl`]
+  try {
+    const ended = await run('strace', [...own, ...filter, ...strace, program, ...args], { timeout, env })
+    return { ...ended, calls: parseStrace(readFileSync(file, 'utf8')) }
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+/** Runs an ES module given as text in this Node; `mark(name)` is defined in it. */
+export const straceModule = (text: string, options: StraceOptions = {}): Promise<Traced> =>
+  straceProgram(process.execPath, ['--input-type=module', '--eval', `${markSource}\n${text}`], options)
