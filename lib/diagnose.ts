@@ -1,0 +1,185 @@
+/**
+ * Looks for the cause of a failed mount, after the failure and only then.
+ *
+ * The kernel keeps most of overlay's reasons to itself (its log takes a privilege to read and names no mount).
+ * So the usual causes are looked at here, in a table by failing call and errno; the first that is found
+ * becomes the error's hint, with the layer's index, the two directories or the option by name. What is found
+ * is what is there now: that is why it is called a hint.
+ */
+
+import * as cause from './diagnose/causes.js'
+import { type Case, type Cause, nameOf, subjectOf } from './diagnose/causes.js'
+import { type MountError, refine } from './errors.js'
+import type { MountSpec, StackSpec } from './overlay/spec.js'
+import { failedStep } from './program/pool.js'
+
+interface Row {
+  readonly calls: readonly string[]
+  readonly codes: readonly string[]
+  /** the option the step is about; any if left out */
+  readonly about?: RegExp
+  readonly causes: readonly Cause[]
+}
+
+const directory = /^(lowerdir|datadir|upperdir|workdir|target|create)$/
+const layer = /^(lowerdir|datadir)$/
+
+const table: readonly Row[] = [
+  {
+    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig'],
+    codes: ['ENOENT'],
+    about: directory,
+    causes: [(c) => `${subjectOf(c)} does not exist`],
+  },
+  {
+    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig'],
+    codes: ['ENOTDIR'],
+    about: directory,
+    causes: [cause.notDirectory],
+  },
+  {
+    calls: ['openat', 'openat2', 'mkdirat', 'fchownat'],
+    codes: ['EACCES', 'EPERM'],
+    about: directory,
+    causes: [(c) => `no permission for ${subjectOf(c)}`],
+  },
+  {
+    calls: ['openat'],
+    codes: ['EBADF'],
+    about: layer,
+    causes: [(c) => `${subjectOf(c)} is not an open fd of a directory`],
+  },
+  {
+    calls: ['openat', 'openat2', 'userns', 'fsopen', 'open_tree', 'open_tree_attr'],
+    codes: ['EMFILE'],
+    causes: [() => 'too many open files in this process: a stack keeps an fd of every layer (ulimit -n)'],
+  },
+  {
+    calls: ['openat'],
+    codes: ['ENOENT', 'EACCES', 'EPERM'],
+    about: /^idmap$/,
+    causes: [(c) => `the user namespace ${subjectOf(c)} cannot be opened`],
+  },
+  { calls: ['userns'], codes: ['ENOSPC', 'EUSERS'], causes: [cause.usernsLimit] },
+  {
+    calls: ['userns'],
+    codes: ['EPERM'],
+    causes: [
+      () =>
+        'this process may not make a user namespace with such a mapping: CAP_SETUID and CAP_SETGID, or user namespaces are forbidden here',
+    ],
+  },
+  {
+    calls: ['userns'],
+    codes: ['EINVAL'],
+    causes: [
+      () =>
+        'the kernel refuses the mapping: its outside ids must be mapped in the user namespace of this process',
+    ],
+  },
+  {
+    calls: ['userns'],
+    codes: ['ENOENT'],
+    causes: [() => 'a user namespace is made through /proc, which is not mounted here'],
+  },
+  {
+    calls: ['open_tree_attr', 'mount_setattr'],
+    codes: ['EINVAL'],
+    about: /^(lowerdir|datadir|upperdir)$/,
+    causes: [cause.notIdmappable, cause.unbindable],
+  },
+  {
+    calls: ['open_tree_attr', 'mount_setattr', 'open_tree'],
+    codes: ['EPERM'],
+    causes: [
+      (c) => `no CAP_SYS_ADMIN over the file system of ${subjectOf(c)}, or its mount is idmapped already`,
+    ],
+  },
+  { calls: ['fsconfig'], codes: ['EINVAL'], about: /^options\./, causes: [cause.unknownToKernel] },
+  {
+    calls: ['fsconfig'],
+    codes: ['EPERM'],
+    about: /^options\./,
+    causes: [(c) => `${nameOf(c.subject)} is not allowed inside a user namespace`],
+  },
+  {
+    calls: ['fsconfig'],
+    codes: ['EINVAL'],
+    about: /^(upperdir|workdir)$/,
+    causes: [cause.readOnlyMount, cause.onOverlay],
+  },
+  { calls: ['fsconfig', 'mount'], codes: ['ELOOP'], causes: [cause.overlap] },
+  {
+    calls: ['fsconfig', 'mount'],
+    codes: ['EBUSY'],
+    causes: [
+      () =>
+        'upperdir or workdir is in use by another overlay, perhaps one that was unmounted lazily and still has open files',
+    ],
+  },
+  {
+    calls: ['fsconfig', 'mount'],
+    codes: ['ESTALE'],
+    causes: [() => 'upperdir was used with other lower layers before, and index or nfs_export is on'],
+  },
+  {
+    calls: ['fsconfig', 'mount'],
+    codes: ['EINVAL'],
+    causes: [
+      cause.conflictingOptions,
+      cause.workInsideUpper,
+      cause.otherMounts,
+      cause.volatileMark,
+      cause.overlap,
+      cause.readOnlyMount,
+      cause.onOverlay,
+      cause.tooDeep,
+    ],
+  },
+  {
+    calls: ['fsconfig', 'mount', 'fsopen'],
+    codes: ['EPERM'],
+    causes: [cause.conflictingOptions, () => 'CAP_SYS_ADMIN is missing, here or over the mount of a layer'],
+  },
+  { calls: ['fsopen', 'mount'], codes: ['ENODEV'], causes: [() => 'this kernel has no overlay file system'] },
+  {
+    calls: ['move_mount', 'mount', 'openat'],
+    codes: ['EINVAL', 'ELOOP'],
+    about: /^target$/,
+    causes: [cause.targetIsLink],
+  },
+  {
+    calls: ['move_mount', 'mount'],
+    codes: ['ENOSPC'],
+    causes: [
+      () => `the mount namespace is full (fs.mount-max, ${cause.readNumber('/proc/sys/fs/mount-max')})`,
+    ],
+  },
+  {
+    calls: ['lsetxattr', 'fsconfig', 'mkdirat'],
+    codes: ['ENOSPC', 'EDQUOT'],
+    causes: [() => 'the file system of upperdir is full'],
+  },
+  {
+    calls: ['mkdirat', 'fchownat', 'fchmodat', 'lsetxattr'],
+    codes: ['EROFS'],
+    causes: [(c) => `the file system of ${subjectOf(c)} is read-only`],
+  },
+]
+
+/** The error with a hint, if a cause is found; else as it was. */
+export function diagnose(error: MountError, stack: StackSpec, mount: MountSpec | undefined): MountError {
+  const step = failedStep(error)
+  if (step === undefined || error.hint !== undefined) return error
+  const subject = step.subject ?? { option: '' }
+  const found: Case = { error, step, subject, stack, mount }
+  for (const { calls, codes, about, causes } of table) {
+    if (!calls.includes(step.call) || !codes.includes(error.code)) continue
+    if (about && !about.test(subject.option)) continue
+    for (const find of causes) {
+      const hint = find(found)
+      if (hint !== undefined) return refine(error, { hint })
+    }
+  }
+  return error
+}

@@ -1,0 +1,198 @@
+/**
+ * Causes of failed mounts, a function each: looks at the directories of the spec as they are now and answers
+ * a sentence if it is the one. They read and change nothing.
+ */
+import { existsSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
+import { binding } from '../binding.js'
+import { type MountError, printable } from '../errors.js'
+import * as f from '../flags.js'
+import { isBelow } from '../overlay/bytes.js'
+import { layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
+import { type Step, type Subject, statxField } from '../program/step.js'
+
+export interface Case {
+  readonly error: MountError
+  readonly step: Step
+  readonly subject: Subject
+  readonly stack: StackSpec
+  readonly mount: MountSpec | undefined
+}
+
+/** A cause: the hint if it is the one. */
+export type Cause = (c: Case) => string | undefined
+
+const OVERLAY_MAGIC = 0x794c7630
+
+/** `lowerdir[3]`, `upperdir`, `options.index` */
+export const nameOf = ({ option, index }: Subject) => (index === undefined ? option : `${option}[${index}]`)
+const pathOf = ({ path }: Subject) => (path === undefined ? '' : ` ("${printable(path)}")`)
+export const subjectOf = (c: Case) => `${nameOf(c.subject)}${pathOf(c.subject)}`
+
+export function readNumber(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch {
+    return 'unknown'
+  }
+}
+
+export function usernsLimit(): string {
+  return `the limit of user namespaces is reached (user.max_user_namespaces, ${readNumber('/proc/sys/user/max_user_namespaces')})`
+}
+
+/** A path in the kernel's view, if it has one. */
+function real(path: Uint8Array | string): Buffer | undefined {
+  try {
+    return realpathSync.native(path as string, 'buffer')
+  } catch {
+    return undefined
+  }
+}
+
+interface Place {
+  readonly dev: bigint
+  readonly ino: bigint
+  readonly mountId: bigint
+}
+
+function placeOf(path: Uint8Array | undefined, flags = 0): Place | undefined {
+  if (path === undefined) return undefined
+  const buffer = Buffer.alloc(256)
+  const bytes = Buffer.concat([path, Buffer.of(0)])
+  if (binding.statx(f.AT_FDCWD, bytes, flags, f.STATX_INO | f.STATX_MNT_ID, buffer) < 0) return undefined
+  const read = (field: { offset: number }) => buffer.readBigUInt64LE(field.offset)
+  return { dev: read(statxField.dev), ino: read(statxField.ino), mountId: read(statxField.mountId) }
+}
+
+function fileSystemOf(path: Uint8Array | undefined): number | undefined {
+  try {
+    return path && Number(statfsSync(path as Buffer).type)
+  } catch {
+    return undefined
+  }
+}
+
+/** Where a layer is: its path, or the name of its fd. */
+function layerPath(stack: StackSpec, index: number): Buffer {
+  const layer = stack.layers[index]!
+  return 'path' in layer ? layer.path : Buffer.from(`/proc/self/fd/${layer.fd}`)
+}
+
+const layerNames = (stack: StackSpec) =>
+  stack.layers.map((_, i) => ({ name: nameOf(layerSubject(stack, i)), path: layerPath(stack, i) }))
+
+export function notDirectory(c: Case): string {
+  return `${subjectOf(c)}, or something above it, is not a directory`
+}
+
+export function notIdmappable(c: Case): string | undefined {
+  const arg = c.step.args.find((a) => a.kind === 'mount_attr')
+  const idmaps = arg?.kind === 'mount_attr' && (arg.attr.set & f.MOUNT_ATTR_IDMAP) !== 0
+  if (!idmaps) return undefined
+  const type = fileSystemOf(c.subject.path as Buffer)
+  const named =
+    type === OVERLAY_MAGIC ? 'overlay' : type === undefined ? undefined : `type 0x${type.toString(16)}`
+  return `the file system of ${subjectOf(c)}${named ? ` (${named})` : ''} does not support idmapped mounts, the mount is unbindable, or the user namespace has no mapping`
+}
+
+export function unbindable(c: Case): string {
+  return `the mount of ${subjectOf(c)} is unbindable`
+}
+
+export function unknownToKernel(c: Case): string | undefined {
+  if (c.error.log.length > 0 && !c.error.log.some((line) => /unknown parameter/i.test(line))) return undefined
+  return `this kernel's overlay does not know ${nameOf(c.subject)}`
+}
+
+/** Pairs that the kernel refuses at CREATE without a word. */
+const conflicts: readonly (readonly [string, RegExp, string, RegExp])[] = [
+  ['userxattr', /^$/, 'redirect_dir', /^(on|follow)$/],
+  ['userxattr', /^$/, 'metacopy', /^on$/],
+  ['metacopy', /^on$/, 'redirect_dir', /^(off|nofollow|follow)$/],
+  ['metacopy', /^on$/, 'nfs_export', /^on$/],
+  ['nfs_export', /^on$/, 'index', /^off$/],
+  ['verity', /^(on|require)$/, 'metacopy', /^off$/],
+]
+
+export function conflictingOptions({ mount }: Case): string | undefined {
+  const given = new Map((mount?.options.list ?? []).map(({ key, value }) => [key, value ?? '']))
+  const has = (key: string, values: RegExp) => given.has(key) && values.test(given.get(key)!)
+  const pair = conflicts.find(([a, inA, b, inB]) => has(a, inA) && has(b, inB))
+  if (pair === undefined) return undefined
+  const show = (key: string) =>
+    given.get(key) === '' ? `options.${key}` : `options.${key}: '${given.get(key)}'`
+  return `${show(pair[0])} and ${show(pair[2])} exclude each other`
+}
+
+export function workInsideUpper({ mount }: Case): string | undefined {
+  const upper = mount?.upperdir && real(mount.upperdir)
+  const work = mount?.workdir && real(mount.workdir)
+  if (!upper || !work) return undefined
+  if (upper.equals(work)) return 'workdir and upperdir are the same directory'
+  if (isBelow(upper, work)) return 'workdir lies inside upperdir; it must be beside it'
+  if (isBelow(work, upper)) return 'upperdir lies inside workdir; it must be beside it'
+  return undefined
+}
+
+export function otherMounts({ mount }: Case): string | undefined {
+  const upper = placeOf(mount?.upperdir)
+  const work = placeOf(mount?.workdir)
+  if (!upper || !work || upper.mountId === work.mountId) return undefined
+  return 'workdir and upperdir are on different mounts'
+}
+
+export function volatileMark({ mount }: Case): string | undefined {
+  if (!mount?.workdir) return undefined
+  if (!existsSync(Buffer.concat([mount.workdir, Buffer.from('/work/incompat/volatile')]))) return undefined
+  return mount.options.volatile
+    ? "an earlier volatile mount left its mark in workdir: the upper may be torn. volatile: 'reset' removes the mark"
+    : "workdir was used by a volatile mount: the upper may be torn. Take new directories, or volatile: 'reset'"
+}
+
+export function overlap({ stack, mount }: Case): string | undefined {
+  const all = layerNames(stack)
+  if (mount?.upperdir) all.push({ name: 'upperdir', path: mount.upperdir })
+  if (mount?.workdir) all.push({ name: 'workdir', path: mount.workdir })
+  const places = all.map(({ name, path }) => ({ name, place: placeOf(path), real: real(path) }))
+  for (let i = 0; i < places.length; i++) {
+    for (let j = i + 1; j < places.length; j++) {
+      const [a, b] = [places[i]!, places[j]!]
+      if (a.place && b.place && a.place.ino === b.place.ino && a.place.dev === b.place.dev) {
+        return `${a.name} and ${b.name} are the same directory`
+      }
+      if (!a.real || !b.real) continue
+      if (isBelow(a.real, b.real)) return `${b.name} lies inside ${a.name}`
+      if (isBelow(b.real, a.real)) return `${a.name} lies inside ${b.name}`
+    }
+  }
+  return undefined
+}
+
+const ST_RDONLY = 1
+
+export function readOnlyMount({ mount }: Case): string | undefined {
+  if (!mount?.upperdir) return undefined
+  const numbers = new BigInt64Array(11)
+  const path = Buffer.concat([mount.upperdir, Buffer.of(0)])
+  if (binding.statfs(path, numbers) < 0 || (Number(numbers[10]) & ST_RDONLY) === 0) return undefined
+  return 'upperdir is on a read-only mount'
+}
+
+export function onOverlay({ mount }: Case): string | undefined {
+  if (fileSystemOf(mount?.upperdir) !== OVERLAY_MAGIC) return undefined
+  return 'upperdir is on an overlay file system, which cannot be an upper'
+}
+
+export function tooDeep({ stack }: Case): string | undefined {
+  const nested = layerNames(stack).find(({ path }) => fileSystemOf(path) === OVERLAY_MAGIC)
+  return nested && `${nested.name} is on an overlay file system, and the kernel stacks at most two`
+}
+
+export function targetIsLink({ mount }: Case): string | undefined {
+  const target = mount?.target
+  if (target === undefined) return undefined
+  const link = placeOf(target, f.AT_SYMLINK_NOFOLLOW)
+  const followed = placeOf(target)
+  if (link && followed?.ino === link.ino && followed.dev === link.dev) return undefined
+  return 'target is a symbolic link, which is not followed'
+}

@@ -1,0 +1,187 @@
+/**
+ * What this kernel, with this process's rights and filters, can do: found by trying, never by version.
+ *
+ * A call with arguments that no kernel accepts tells three cases apart without any right: EINVAL is the
+ * call itself, ENOSYS its absence, EPERM a filter (seccomp) in front of it. What overlay contexts accept
+ * is tried on a scratch context, which takes the right to mount; without it, it is inferred from calls
+ * that are younger, and `reasons` says so. Nothing is mounted, and nothing is visible to others.
+ */
+import { closeSync, constants, openSync } from 'node:fs'
+import { binding } from '../binding.js'
+import { errnoName } from '../errno.js'
+import * as f from '../flags.js'
+
+/** What can be used here; `reasons` holds how each was found, or why it is missing. */
+export interface Features {
+  /** fsopen, fsconfig, fsmount and move_mount (Linux 5.2), and an overlay file system behind them */
+  readonly fsContext: boolean
+  /** open_tree (5.2) */
+  readonly openTree: boolean
+  /** mount_setattr (5.12) */
+  readonly mountSetattr: boolean
+  /** open_tree_attr (6.15); with it came layers in detached mounts, which cannot be tried without mounting */
+  readonly openTreeAttr: boolean
+  /** overlay takes layers one by one, `lowerdir+` (6.7) */
+  readonly appendLayers: boolean
+  /** overlay takes layers as fds (6.13): O_PATH ones (6.15), or only fds that are open for reading */
+  readonly layersByFd: 'path' | 'directory' | false
+  /** openat2 (5.6) */
+  readonly openat2: boolean
+  /** mount ids that are never reused (6.8) */
+  readonly uniqueMountId: boolean
+  /** the overlay file system is there */
+  readonly overlay: boolean
+  /** the process may mount in its mount namespace */
+  readonly mayMount: boolean
+  readonly reasons: Readonly<Record<string, string>>
+}
+
+const path = (text: string) => Buffer.from(`${text}\0`)
+const everyFlag = 0xffff_ffff
+const O_PATH = 0x20_0000
+
+let cached: Features | undefined
+
+/**
+ * Probes the kernel, once per process.
+ *
+ * @param options `refresh: true` probes again, for a process whose rights or filters have changed
+ */
+export function features(options: { refresh?: boolean } = {}): Features {
+  if (cached === undefined || options.refresh === true) cached = probe()
+  return cached
+}
+
+function probe(): Features {
+  const reasons: Record<string, string> = {}
+  const call = (name: string, result: number): boolean => {
+    const there = result >= 0 || !['ENOSYS', 'EPERM'].includes(errnoName(-result))
+    if (!there) reasons[name] = reasonOf(result)
+    return there
+  }
+  const none = path('')
+  const openTree = call('openTree', binding.openTree(-1, none, everyFlag))
+  const openTreeAttr = call('openTreeAttr', binding.openTreeAttr(-1, none, everyFlag, 0n, 0n, 0n, 0n))
+  const mountSetattr = call('mountSetattr', binding.mountSetattr(-1, none, everyFlag, 0n, 0n, 0n, 0n))
+  const fsconfig = call('fsContext', binding.fsconfig(-1, 0xff, null, null, 0))
+  const openat2 = probeOpenat2(reasons)
+  const context = probeContext(fsconfig, openTreeAttr, reasons)
+  return {
+    openTree,
+    openTreeAttr,
+    mountSetattr,
+    openat2,
+    uniqueMountId: probeMountId(reasons),
+    ...context,
+    reasons,
+  }
+}
+
+function reasonOf(result: number): string {
+  const name = errnoName(-result)
+  if (name === 'ENOSYS') return 'ENOSYS: this kernel does not have it'
+  if (name === 'EPERM') return 'EPERM: a filter (seccomp) refuses it'
+  return name
+}
+
+function probeOpenat2(reasons: Record<string, string>): boolean {
+  const fd = binding.openat2(f.AT_FDCWD, path('/'), BigInt(O_PATH | f.O_CLOEXEC), 0n, 0n)
+  if (fd >= 0) binding.close(fd)
+  else reasons['openat2'] = reasonOf(fd)
+  return fd >= 0
+}
+
+function probeMountId(reasons: Record<string, string>): boolean {
+  const buffer = Buffer.alloc(256)
+  binding.statx(f.AT_FDCWD, path('/'), 0, f.STATX_MNT_ID_UNIQUE, buffer)
+  const there = (buffer.readUInt32LE(0) & f.STATX_MNT_ID_UNIQUE) !== 0
+  if (!there) reasons['uniqueMountId'] = 'statx does not fill STATX_MNT_ID_UNIQUE'
+  return there
+}
+
+type ContextFeatures = Pick<Features, 'fsContext' | 'appendLayers' | 'layersByFd' | 'overlay' | 'mayMount'>
+
+function probeContext(
+  fsconfig: boolean,
+  openTreeAttr: boolean,
+  reasons: Record<string, string>,
+): ContextFeatures {
+  const missing = { fsContext: false, appendLayers: false, layersByFd: false } as const
+  const fsFd = binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC)
+  if (fsFd < 0) {
+    const error = errnoName(-fsFd)
+    if (error === 'EPERM' && !mayMountAtAll()) {
+      reasons['mayMount'] = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
+      if (!openTreeAttr || !fsconfig) {
+        reasons['appendLayers'] = reasons['layersByFd'] = 'not tried: the process may not mount'
+        return { ...missing, fsContext: fsconfig, overlay: true, mayMount: false }
+      }
+      reasons['appendLayers'] = reasons['layersByFd'] = 'inferred from open_tree_attr, which is younger'
+      return { fsContext: true, appendLayers: true, layersByFd: 'path', overlay: true, mayMount: false }
+    }
+    reasons['fsContext'] ??= reasonOf(fsFd)
+    if (error === 'ENODEV') reasons['overlay'] = 'ENODEV: the kernel has no overlay file system'
+    return { ...missing, overlay: error !== 'ENODEV', mayMount: true }
+  }
+  try {
+    const complete = probeFsmount(fsFd, reasons)
+    return { ...probeLayers(fsFd, reasons), fsContext: fsconfig && complete, overlay: true, mayMount: true }
+  } finally {
+    binding.close(fsFd)
+  }
+}
+
+/** fsmount and move_mount check the right to mount before their arguments, which is there by now. */
+function probeFsmount(fsFd: number, reasons: Record<string, string>): boolean {
+  for (const result of [
+    binding.fsmount(fsFd, everyFlag, 0),
+    binding.moveMount(-1, path(''), -1, path(''), everyFlag),
+  ]) {
+    if (['ENOSYS', 'EPERM'].includes(errnoName(-result))) {
+      reasons['fsContext'] = reasonOf(result)
+      return false
+    }
+  }
+  return true
+}
+
+/**
+ * Before 6.5 overlay's context takes any string and fails at CREATE; that it takes no fd at all
+ * (EOPNOTSUPP) gives it away. An O_PATH fd is EBADF before 6.15 (6.13.11, 6.14.2).
+ */
+function probeLayers(
+  fsFd: number,
+  reasons: Record<string, string>,
+): Pick<Features, 'appendLayers' | 'layersByFd'> {
+  const key = path('lowerdir+')
+  const setFd = (flags: number): number => {
+    const root = openSync('/', constants.O_DIRECTORY | flags)
+    try {
+      return binding.fsconfig(fsFd, f.FSCONFIG_SET_FD, key, null, root)
+    } finally {
+      closeSync(root)
+    }
+  }
+  const byPath = setFd(O_PATH)
+  if (byPath === 0) return { appendLayers: true, layersByFd: 'path' }
+  if (errnoName(-byPath) === 'EOPNOTSUPP') {
+    reasons['appendLayers'] = reasons['layersByFd'] = 'EOPNOTSUPP: overlay has no fs context of its own'
+    return { appendLayers: false, layersByFd: false }
+  }
+  if (setFd(constants.O_RDONLY) === 0) {
+    reasons['layersByFd'] = `${errnoName(-byPath)} for an O_PATH fd`
+    return { appendLayers: true, layersByFd: 'directory' }
+  }
+  reasons['layersByFd'] = 'EINVAL: lowerdir+ takes no fd'
+  const appended = binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, key, path('/'), 0)
+  if (appended < 0) reasons['appendLayers'] = `${errnoName(-appended)}: overlay does not know lowerdir+`
+  return { appendLayers: appended === 0, layersByFd: false }
+}
+
+/**
+ * True if the right to mount is there, whatever a filter says of fsopen: an unmount of what is no mount is EPERM
+ * without it, and EINVAL with it.
+ */
+function mayMountAtAll(): boolean {
+  return errnoName(-binding.umount(path('/proc/self/status'), f.UMOUNT_NOFOLLOW)) !== 'EPERM'
+}

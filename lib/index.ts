@@ -1,0 +1,76 @@
+/**
+ * overlayfd: overlayfs stacks for container root filesystems, composed by file descriptor.
+ *
+ * The public API and nothing else. What the functions do is in mounter.ts and overlay/.
+ */
+import { type Features, features } from './host/features.js'
+import { Mounter } from './mounter.js'
+import { parseRung, type RungChoice } from './overlay/choose.js'
+import { type Explanation, explainOverlay } from './overlay/explanation.js'
+import type { Rootfs } from './overlay/rootfs.js'
+import { type OverlayMountOptions, parseOverlay } from './overlay/spec.js'
+
+export { MountError, SyscallError } from './errors.js'
+export { type Features, features } from './host/features.js'
+export type { IdExtent, IdmapOption, OciIdExtent } from './idmap.js'
+export { Mounter, type MounterOptions } from './mounter.js'
+export type { MountAttributes, Propagation } from './overlay/attributes.js'
+export { type RungChoice, RungError, type RungName, rungs } from './overlay/choose.js'
+export type { Explanation } from './overlay/explanation.js'
+export { LayerStack } from './overlay/layer-stack.js'
+export type { OverlayOptions } from './overlay/options.js'
+export { type AttachOptions, Rootfs, type UnmountOptions } from './overlay/rootfs.js'
+export type { LayerSource, OverlayMountOptions, StackMountOptions, StackOptions } from './overlay/spec.js'
+export type { PathLike } from './path.js'
+export type { Cost } from './program/cost.js'
+export type { Plan } from './program/plan.js'
+
+export interface CallOptions {
+  /** whose threads and caches; `Mounter.default` if left out */
+  mounter?: Mounter
+  /** aborts the call before the attach, never after */
+  signal?: AbortSignal
+}
+
+/**
+ * Composes an overlay from layers and attaches it to `target`; without one it stays detached.
+ *
+ * One-shot: layers are opened, mounted and closed again. For many mounts of the same layers, open a
+ * `LayerStack`. What the calls are, `explain` shows.
+ *
+ * @returns the handle; the mount outlives it once it is attached
+ * @throws MountError with the failing call, the kernel's log and a hint; nothing is mounted then · RungError if no
+ *   rung can do it here · TypeError, RangeError for wrong options · the signal's reason
+ * @see fsopen(2), fsconfig(2), fsmount(2), move_mount(2); Documentation/filesystems/overlayfs.rst
+ */
+export async function mountOverlay(options: OverlayMountOptions, call: CallOptions = {}): Promise<Rootfs> {
+  const { mounter = Mounter.default, signal } = call
+  return mounter.mount(options, { signal })
+}
+
+/** As `mountOverlay`; the caller blocks while a thread of the mounter does it. */
+export function mountOverlaySync(
+  options: OverlayMountOptions,
+  { mounter = Mounter.default }: CallOptions = {},
+): Rootfs {
+  return mounter.mountSync(options)
+}
+
+/**
+ * The plan of `mountOverlay(options)`: rung, cost, notes, each call in strace's notation. Nothing is done and no
+ * right is needed. Layers are taken to be directories of one mount, which only opening them can tell.
+ *
+ * @param how `features`: plan for another kernel · `rung`: force one · default: this kernel, OVERLAYFD_RUNG
+ * @throws RungError if no rung can do it · TypeError, RangeError for wrong options
+ */
+export function explain(
+  options: OverlayMountOptions,
+  how: { features?: Features; rung?: RungChoice } = {},
+): Explanation {
+  const spec = parseOverlay(options)
+  const rung =
+    how.rung === undefined
+      ? parseRung(process.env['OVERLAYFD_RUNG'], 'OVERLAYFD_RUNG')
+      : parseRung(how.rung, 'rung')
+  return explainOverlay(spec, how.features ?? features(), rung)
+}

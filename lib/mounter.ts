@@ -1,0 +1,129 @@
+/**
+ * A Mounter owns the threads, the caches and the table of uppers; everything that mounts belongs to one.
+ */
+import { invalidArgType, unknownOption } from './errors.js'
+import type { Features } from './host/features.js'
+import { MounterHost, type MounterOptions } from './mounter/host.js'
+import { choose, type RungChoice } from './overlay/choose.js'
+import { compose } from './overlay/compose.js'
+import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
+import type { Rootfs } from './overlay/rootfs.js'
+import {
+  type MountSpec,
+  type OverlayMountOptions,
+  parseOverlay,
+  parseStack,
+  type StackOptions,
+  type StackSpec,
+} from './overlay/spec.js'
+import { drive, driveSync, type Flow } from './program/flow.js'
+
+export type { MounterOptions } from './mounter/host.js'
+
+const known = ['rung', 'threads', 'reapers', 'cpus'] as const
+
+/**
+ * Threads, caches and settings behind everything that mounts. `Mounter.default` is what the plain functions
+ * use; make another one to force a rung or to choose threads.
+ *
+ * It never keeps the process alive on its own. Work that is under way does, as file I/O would.
+ */
+export class Mounter {
+  static #default: Mounter | undefined
+
+  readonly #host: MounterHost
+
+  constructor(options: MounterOptions = {}) {
+    if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+    for (const key of Object.keys(options)) {
+      if (!known.some((name) => name === key)) throw unknownOption(`options.${key}`, known)
+    }
+    this.#host = new MounterHost(options)
+  }
+
+  /** The one that is used where none is given; made at its first use. */
+  static get default(): Mounter {
+    Mounter.#default ??= new Mounter()
+    return Mounter.#default
+  }
+
+  /** The rung that was asked for. */
+  get rung(): RungChoice {
+    return this.#host.rung
+  }
+
+  /** What the kernel was found to do; calls that failed as missing at their first use are false. */
+  get features(): Features {
+    return this.#host.features
+  }
+
+  /** @see mountOverlay */
+  async mount(options: OverlayMountOptions, { signal }: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+    const { stack, mount } = parseOverlay(options)
+    signal?.throwIfAborted()
+    return drive(this.#once(stack, mount), signal)
+  }
+
+  /** @see mountOverlaySync */
+  mountSync(options: OverlayMountOptions): Rootfs {
+    const { stack, mount } = parseOverlay(options)
+    return driveSync(this.#once(stack, mount))
+  }
+
+  *#once(stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
+    const host = this.#host
+    choose(
+      { idmap: stack.idmap !== undefined, detached: mount.target === undefined },
+      host.features,
+      host.rung,
+    )
+    const here = host.here()
+    const opened = yield* openDiagnosed(host, stack, false)
+    try {
+      return yield* compose(host, here, baseOf(stack, opened), mount)
+    } finally {
+      host.discard(opened)
+      opened.lease?.release(true)
+    }
+  }
+
+  /** @see LayerStack.open */
+  async open(options: StackOptions, { signal }: { signal?: AbortSignal } = {}): Promise<LayerStack> {
+    const spec = parseStack(options)
+    signal?.throwIfAborted()
+    return drive(LayerStack.openFlow(this.#host, spec), signal)
+  }
+
+  /** @see LayerStack.openSync */
+  openSync(options: StackOptions): LayerStack {
+    return driveSync(LayerStack.openFlow(this.#host, parseStack(options)))
+  }
+
+  /**
+   * Resolves when nothing of this mounter is under way: no mount, no unmount, no close that waits for a grace
+   * period. Superblocks of mounts that were unmounted are gone then, unless something still uses them.
+   */
+  idle(): Promise<void> {
+    return this.#host.idle()
+  }
+
+  /** Closes what is kept for the next call: trees of mappings that no open stack uses. Resolves when they are closed. */
+  trim(): Promise<void> {
+    this.#host.mappings.trim()
+    return this.#host.idle()
+  }
+
+  /**
+   * Waits as `idle` does and ends the threads. Stacks that are open stay so, and a later call starts threads
+   * again; a mounter that is dropped is closed when it is collected.
+   */
+  close(): Promise<void> {
+    return this.#host.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+setDefaultOpener(() => Mounter.default)

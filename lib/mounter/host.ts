@@ -1,0 +1,157 @@
+/**
+ * What stands behind a Mounter: pools per mount namespace, caches, the reaper, and what was found missing.
+ *
+ * Composing threads are few, because contended locks get slower with more; reaping threads are more,
+ * because they wait for RCU grace periods, which waiters share. Both are made by the calling JS thread when
+ * they are first needed, one pair of pools per mount namespace: a caller who moved to another namespace
+ * never mounts in the old one.
+ */
+import { availableParallelism } from 'node:os'
+import { binding } from '../binding.js'
+import { invalidArgType, type MountError, outOfRange } from '../errors.js'
+import { type Features, features } from '../host/features.js'
+import type { Idmap } from '../idmap.js'
+import { parseRung, type RungChoice } from '../overlay/choose.js'
+import type { Here, Host, Leftovers } from '../overlay/host.js'
+import { MappingCache, type MappingLease } from '../overlay/mappings.js'
+import { UpperTable } from '../overlay/uppers.js'
+import type { Flow } from '../program/flow.js'
+import { Pool } from '../program/pool.js'
+import { Reaper } from './reaper.js'
+
+export interface MounterOptions {
+  /** forces a rung; the variable OVERLAYFD_RUNG does so for the process, and this option wins over it */
+  rung?: RungChoice
+  /** composing threads; default: one per two CPUs of the process, at least 2, at most 4 */
+  threads?: number
+  /** reaping threads; default 16 */
+  reapers?: number
+  /** CPUs that the composing threads may run on; default: those of the calling thread */
+  cpus?: readonly number[]
+}
+
+function count(value: unknown, name: string, fallback: number): number {
+  if (value === undefined) return fallback
+  if (typeof value !== 'number') throw invalidArgType(name, 'number', value)
+  if (!Number.isInteger(value) || value < 1 || value > 256)
+    throw outOfRange(name, 'a whole number from 1 to 256', value)
+  return value
+}
+
+function checkCpus(value: unknown): readonly number[] {
+  if (value === undefined) return []
+  if (!Array.isArray(value)) throw invalidArgType('options.cpus', 'an array of CPU numbers', value)
+  for (const [i, cpu] of value.entries()) {
+    if (!Number.isInteger(cpu) || cpu < 0 || cpu > 8191) {
+      throw outOfRange(`options.cpus[${i}]`, 'a whole number from 0 to 8191', cpu)
+    }
+  }
+  return [...value]
+}
+
+export class MounterHost implements Host {
+  readonly rung: RungChoice
+  readonly uppers = new UpperTable()
+  readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
+  readonly #threads: number
+  readonly #reapers: number
+  readonly #cpus: readonly number[]
+  readonly #pools = new Map<number, Here>()
+  // nobody waits for these, and a close does not fail in a way that anybody could answer
+  readonly #reaper = new Reaper(
+    (plan) =>
+      void this.here()
+        .reaping.run(plan)
+        .catch(() => {}),
+  )
+  #lacking: Partial<Record<keyof Features, string>> = {}
+
+  constructor(options: MounterOptions) {
+    this.rung = parseRung(
+      options.rung ?? process.env['OVERLAYFD_RUNG'],
+      options.rung === undefined ? 'OVERLAYFD_RUNG' : 'options.rung',
+    )
+    this.#threads = count(
+      options.threads,
+      'options.threads',
+      Math.min(4, Math.max(2, availableParallelism() >> 1)),
+    )
+    this.#reapers = count(options.reapers, 'options.reapers', 16)
+    this.#cpus = checkCpus(options.cpus)
+  }
+
+  get features(): Features {
+    const found = features()
+    if (Object.keys(this.#lacking).length === 0) return found
+    const absent = Object.fromEntries(Object.keys(this.#lacking).map((name) => [name, false]))
+    return { ...found, ...absent, reasons: { ...found.reasons, ...this.#lacking } }
+  }
+
+  here(): Here {
+    const namespace = binding.mountNamespace()
+    let here = this.#pools.get(namespace)
+    if (here === undefined) {
+      here = {
+        namespace,
+        composing: new Pool({ name: 'ofd-compose', threads: this.#threads, cpus: this.#cpus }),
+        reaping: new Pool({ name: 'ofd-reap', threads: this.#reapers, cpus: [] }),
+      }
+      this.#pools.set(namespace, here)
+    }
+    return here
+  }
+
+  mapping(idmap: Idmap): MappingLease {
+    return this.mappings.lease(idmap)
+  }
+
+  discard(leftovers: Leftovers): void {
+    this.#reaper.add(leftovers)
+  }
+
+  *flush(): Flow<void> {
+    const pool = this.here().reaping
+    for (const plan of this.#reaper.take()) yield { plan, pool, abortable: false }
+  }
+
+  lacks(error: MountError): boolean {
+    const feature = featureOf[error.syscall]
+    if (error.code !== 'ENOSYS' || feature === undefined || this.#lacking[feature]) return false
+    this.#lacking = { ...this.#lacking, [feature]: `ENOSYS at its first use: ${error.call}` }
+    return true
+  }
+
+  async idle(): Promise<void> {
+    let busy: boolean
+    do {
+      this.#reaper.send()
+      const pools = [...this.#pools.values()].flatMap(({ composing, reaping }) => [composing, reaping])
+      const settled = await Promise.all(pools.map((pool) => pool.settle()))
+      // what has ended may go on with another program
+      await new Promise((resolve) => setImmediate(resolve))
+      busy = settled.includes(true) || this.#reaper.waiting
+    } while (busy)
+  }
+
+  async close(): Promise<void> {
+    this.mappings.trim()
+    await this.idle()
+    for (const { composing, reaping } of this.#pools.values()) {
+      composing.close()
+      reaping.close()
+    }
+    this.#pools.clear()
+  }
+}
+
+/** Which feature a call that is not there takes away. */
+const featureOf: Readonly<Record<string, keyof Features>> = {
+  fsopen: 'fsContext',
+  fsconfig: 'fsContext',
+  fsmount: 'fsContext',
+  move_mount: 'fsContext',
+  open_tree: 'openTree',
+  open_tree_attr: 'openTreeAttr',
+  mount_setattr: 'mountSetattr',
+  openat2: 'openat2',
+}

@@ -1,0 +1,93 @@
+/**
+ * Attributes and propagation of one mount (not of the superblock), for both families of constants:
+ * MOUNT_ATTR_* of fsmount(2) and mount_setattr(2), MS_* of mount(2).
+ */
+import { invalidArgType, invalidArgValue, unknownOption } from '../errors.js'
+import * as f from '../flags.js'
+
+/** Per-mount attributes, as mount_setattr(2) has them. */
+export interface MountAttributes {
+  /** MOUNT_ATTR_RDONLY: this mount is read-only; the superblock may be written elsewhere */
+  readonly?: boolean
+  /** MOUNT_ATTR_NOSUID */
+  nosuid?: boolean
+  /** MOUNT_ATTR_NODEV */
+  nodev?: boolean
+  /** MOUNT_ATTR_NOEXEC */
+  noexec?: boolean
+  /** MOUNT_ATTR_NODIRATIME */
+  nodiratime?: boolean
+  /** MOUNT_ATTR_NOSYMFOLLOW; since Linux 5.14 */
+  nosymfollow?: boolean
+  /** when access times are written: `relatime` (default), `noatime`, `strictatime` */
+  atime?: 'relatime' | 'noatime' | 'strictatime'
+}
+
+/** What a mount shares with its copies: mount_namespaces(7). */
+export type Propagation = 'shared' | 'private' | 'slave' | 'unbindable'
+
+const bits = {
+  readonly: [f.MOUNT_ATTR_RDONLY, f.MS_RDONLY],
+  nosuid: [f.MOUNT_ATTR_NOSUID, f.MS_NOSUID],
+  nodev: [f.MOUNT_ATTR_NODEV, f.MS_NODEV],
+  noexec: [f.MOUNT_ATTR_NOEXEC, f.MS_NOEXEC],
+  nodiratime: [f.MOUNT_ATTR_NODIRATIME, f.MS_NODIRATIME],
+  nosymfollow: [f.MOUNT_ATTR_NOSYMFOLLOW, f.MS_NOSYMFOLLOW],
+} as const
+const atimes = {
+  relatime: [0, f.MS_RELATIME],
+  noatime: [f.MOUNT_ATTR_NOATIME, f.MS_NOATIME],
+  strictatime: [f.MOUNT_ATTR_STRICTATIME, f.MS_STRICTATIME],
+} as const
+const propagations = {
+  shared: f.MS_SHARED,
+  private: f.MS_PRIVATE,
+  slave: f.MS_SLAVE,
+  unbindable: f.MS_UNBINDABLE,
+} as const
+
+export interface ParsedAttributes {
+  readonly mountAttr: number
+  readonly ms: number
+}
+
+/** Checks attributes; `name` is what errors call them. */
+export function parseAttributes(attributes: unknown, name: string): ParsedAttributes {
+  if (attributes === undefined) return { mountAttr: 0, ms: 0 }
+  if (typeof attributes !== 'object' || attributes === null) {
+    throw invalidArgType(name, 'an object', attributes)
+  }
+  let mountAttr = 0
+  let ms = 0
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined) continue
+    const pair = key === 'atime' ? parseAtime(value, `${name}.atime`) : bits[key as keyof typeof bits]
+    if (pair === undefined || (key !== 'atime' && !Object.hasOwn(bits, key))) {
+      throw unknownOption(`${name}.${key}`, [...Object.keys(bits), 'atime'])
+    }
+    if (key !== 'atime' && typeof value !== 'boolean')
+      throw invalidArgType(`${name}.${key}`, 'boolean', value)
+    if (value === false) continue
+    mountAttr |= pair[0]
+    ms |= pair[1]
+  }
+  return { mountAttr, ms }
+}
+
+function parseAtime(value: unknown, name: string): readonly [number, number] {
+  if (typeof value !== 'string') throw invalidArgType(name, 'string', value)
+  if (!Object.hasOwn(atimes, value)) {
+    throw invalidArgValue(name, value, `must be one of '${Object.keys(atimes).join("', '")}'`)
+  }
+  return atimes[value as keyof typeof atimes]
+}
+
+/** The MS_* bit of a propagation, which mount_setattr(2) takes too. */
+export function parsePropagation(value: unknown, name: string): number | undefined {
+  if (value === undefined) return undefined
+  if (typeof value !== 'string') throw invalidArgType(name, 'string', value)
+  if (!Object.hasOwn(propagations, value)) {
+    throw invalidArgValue(name, value, `must be one of '${Object.keys(propagations).join("', '")}'`)
+  }
+  return propagations[value as Propagation]
+}

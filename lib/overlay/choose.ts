@@ -1,0 +1,97 @@
+/**
+ * Chooses the rung: the first in the table that applies to the spec and that this kernel can do.
+ *
+ * A table of predicates over probed behaviour. A rung that cannot be used says in one sentence which
+ * feature is missing, and that sentence is what the caller gets when none is left or one was forced.
+ */
+import { invalidArgValue } from '../errors.js'
+import type { Features } from '../host/features.js'
+
+/** The ways to compose, best first. */
+export const rungs = ['detached-tree', 'direct', 'classic'] as const
+export type RungName = (typeof rungs)[number]
+/** A rung's name, or `'auto'`: the first that works. */
+export type RungChoice = RungName | 'auto'
+
+/** What of a spec decides which rungs apply. */
+export interface Need {
+  readonly idmap: boolean
+  readonly detached: boolean
+}
+
+/** A sentence that says why a rung does not serve; undefined if it does. */
+type Obstacle = (need: Need, features: Features) => string | undefined
+
+const missing = (features: Features, names: readonly (keyof Features)[]): string | undefined => {
+  const absent = names.filter((name) => features[name] === false)
+  if (absent.length === 0) return undefined
+  return absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`).join(', ')
+}
+
+const obstacles: Readonly<Record<RungName, Obstacle>> = {
+  'detached-tree': (need, features) =>
+    need.idmap
+      ? missing(features, [
+          'overlay',
+          'mayMount',
+          'fsContext',
+          'openTree',
+          'openTreeAttr',
+          'appendLayers',
+          'layersByFd',
+          'openat2',
+        ])
+      : 'it is for idmapped layers, and there is no idmap',
+  direct: (need, features) =>
+    need.idmap
+      ? 'it does not idmap'
+      : missing(features, ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'appendLayers']),
+  classic: (need, features) => {
+    if (need.idmap) return 'mount(2) does not idmap'
+    if (need.detached) return 'mount(2) needs a target: it attaches what it makes'
+    return missing(features, ['overlay', 'mayMount'])
+  },
+}
+
+/** Thrown when no rung serves, or the forced one does not. */
+export class RungError extends Error {
+  readonly code = 'ERR_OVERLAYFD_RUNG'
+  /** why each rung that was looked at does not serve */
+  readonly obstacles: Readonly<Record<string, string>>
+
+  constructor(message: string, reasons: Readonly<Record<string, string>>) {
+    super(message)
+    this.name = 'RungError'
+    this.obstacles = reasons
+  }
+}
+
+export interface Choice {
+  readonly rung: RungName
+  /** why better rungs were passed over; not what the spec itself rules out */
+  readonly notes: readonly string[]
+}
+
+/** The rung for a spec, and what is to be said about the choice. */
+export function choose(need: Need, features: Features, choice: RungChoice): Choice {
+  const reasons: Record<string, string> = {}
+  const candidates = choice === 'auto' ? rungs : [choice]
+  for (const rung of candidates) {
+    const obstacle = obstacles[rung](need, features)
+    if (obstacle === undefined) {
+      const passed = Object.entries(reasons).filter(([, why]) => why.includes('missing'))
+      return { rung, notes: passed.map(([name, why]) => `rung ${name} was passed over: ${why}`) }
+    }
+    reasons[rung] = obstacle
+  }
+  const list = Object.entries(reasons).map(([rung, why]) => `${rung}: ${why}`)
+  const what = choice === 'auto' ? 'no rung can compose this' : `rung ${choice} cannot compose this`
+  throw new RungError(`${what}: ${list.join('; ')}`, reasons)
+}
+
+/** Checks a rung's name from an option or from OVERLAYFD_RUNG. */
+export function parseRung(value: unknown, name: string): RungChoice {
+  if (value === undefined || value === '') return 'auto'
+  if (value === 'auto' || rungs.some((rung) => rung === value)) return value as RungChoice
+  throw invalidArgValue(name, value, `must be one of 'auto', '${rungs.join("', '")}'`)
+}

@@ -1,0 +1,237 @@
+/**
+ * One mount from open layers: rung, plan, program, handle. What both stacks and one-shot calls do.
+ *
+ * Two results of a program are not the end: a layer whose name shows something else by now (it was renamed)
+ * gets a tree of its own and the mount is planned again; a call that turned out to be missing (a filter
+ * that the probe did not meet) is marked so and the next rung is taken. Both happen before anything is
+ * visible; after the attach nothing is tried another way.
+ */
+import { binding } from '../binding.js'
+import { diagnose } from '../diagnose.js'
+import { errnoName } from '../errno.js'
+import { MountError, refine } from '../errors.js'
+import * as f from '../flags.js'
+import { renderCall } from '../program/explain.js'
+import type { Flow } from '../program/flow.js'
+import type { Fragment } from '../program/plan.js'
+import { failedStep, type Outcome, UnexpectedError } from '../program/pool.js'
+import { identityOf } from '../program/result.js'
+import { type Step, statxField } from '../program/step.js'
+import { choose, type RungName } from './choose.js'
+import type { Here, Host } from './host.js'
+import type { OpenLayers, TopAttributes } from './layers.js'
+import { Rootfs } from './rootfs.js'
+import * as classic from './rungs/classic.js'
+import * as detachedTree from './rungs/detached-tree.js'
+import * as direct from './rungs/direct.js'
+import type { Composition, RungInput } from './rungs/rung.js'
+import type { MountSpec, StackSpec } from './spec.js'
+import { inodeKey, isReservation, type Reservation, type UpperUse } from './uppers.js'
+
+const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = {
+  'detached-tree': detachedTree.plan,
+  direct: direct.plan,
+  classic: classic.plan,
+}
+
+/** Open layers, and what is kept between mounts from them. */
+export interface Base {
+  readonly spec: StackSpec
+  layers: OpenLayers
+  readonly top: () => TopAttributes
+  readonly fragments: Map<string, Fragment>
+}
+
+/** The plan of a mount; pure but for reading /proc/PID/uid_map of a user namespace given by path. */
+export function planMount(
+  host: Pick<Host, 'features' | 'rung'>,
+  base: Base,
+  spec: MountSpec,
+  parents = false,
+): { rung: RungName; composition: Composition } {
+  const idmap = spec.idmap ?? base.spec.idmap
+  const { features } = host
+  const need = { idmap: idmap !== undefined, detached: spec.target === undefined }
+  const { rung, notes } = choose(need, features, host.rung)
+  const { layers, fragments } = base
+  const top = spec.create && spec.upperdir ? base.top() : unknownTop
+  return {
+    rung,
+    composition: planners[rung]({ layers, spec, idmap, top, features, parents, notes, fragments }),
+  }
+}
+
+const unknownTop: TopAttributes = { mode: 0o755, uid: 0, gid: 0, xattrs: [] }
+
+/** Makes the mount. */
+export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
+  const rootfs = new PendingUse(spec)
+  const reservations = reserveUppers(host, spec, rootfs)
+  try {
+    const { rung, composition, outcome } = yield* attempt(host, here, base, spec)
+    const made = handOver(host, here.namespace, rung, composition, outcome, spec, reservations)
+    rootfs.become(made)
+    return made
+  } catch (error) {
+    for (const reservation of reservations) reservation.release()
+    throw error
+  }
+}
+
+function* attempt(
+  host: Host,
+  here: Here,
+  base: Base,
+  spec: MountSpec,
+): Flow<{ rung: RungName; composition: Composition; outcome: Outcome }> {
+  let parents = false
+  for (let tries = 0; ; tries++) {
+    const { rung, composition } = planMount(host, base, spec, parents)
+    const { plan } = composition
+    try {
+      return { rung, composition, outcome: yield { plan, pool: here.composing, abortable: true } }
+    } catch (error) {
+      if (tries <= base.layers.list.length && error instanceof UnexpectedError && reroot(base, error.step))
+        continue
+      if (error instanceof MountError && host.rung === 'auto' && host.lacks(error)) continue
+      if (!parents && isMissingParent(error)) {
+        parents = true
+        continue
+      }
+      throw explainFailure(error, base, spec, rung)
+    }
+  }
+}
+
+/** Gives the layer that a step was about a tree of its own; false if the step was about no layer. */
+function reroot(base: Base, step: Step): boolean {
+  const { list, groups } = base.layers
+  const index = list.findIndex(({ subject, name }) => name !== undefined && subject === step.subject)
+  if (index < 0) return false
+  const layer = { ...list[index]!, group: groups.length, name: undefined }
+  base.layers = {
+    ...base.layers,
+    list: list.with(index, layer),
+    groups: [...groups, { root: layer.fd }],
+  }
+  base.fragments.delete('by name')
+  return true
+}
+
+/** A mkdirat of `create` found no directory to make one in. Looking for each of them every time would lock them all. */
+function isMissingParent(error: unknown): boolean {
+  return error instanceof MountError && error.code === 'ENOENT' && failedStep(error)?.call === 'mkdirat'
+}
+
+const EROFS = 30
+const ESTALE = 116
+
+function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungName): unknown {
+  if (error instanceof UnexpectedError) {
+    const { step, plan } = error
+    const readOnly = step.call === 'fstatfs'
+    const hint = readOnly
+      ? 'the kernel made the overlay read-only because it could not prepare the work directory; nothing was mounted'
+      : `${step.subject?.option ?? 'a directory'} was replaced by another directory meanwhile; nothing was mounted`
+    return new MountError({
+      errno: readOnly ? EROFS : ESTALE,
+      syscall: step.call,
+      call: renderCall(step),
+      path: step.subject?.path,
+      hint,
+      step: plan.indexOf(step),
+      rung,
+    })
+  }
+  return error instanceof MountError ? refine(diagnose(error, base.spec, spec), { rung }) : error
+}
+
+function handOver(
+  host: Host,
+  namespace: number,
+  rung: RungName,
+  { plan, identity, upper, outputs, kind }: Composition,
+  outcome: Outcome,
+  spec: MountSpec,
+  reservations: readonly Reservation[],
+): Rootfs {
+  const { mountId, dev } = identityOf(outcome.report(identity)!)
+  const fdsOf = (wanted: 'mount' | 'tree') => outcome.outputs.filter((_, i) => outputs[i]!.kind === wanted)
+  const trees = fdsOf('tree')
+  if (trees.length > 0) host.discard({ trees })
+  if (upper) {
+    const found = identityOf(outcome.report(upper)!)
+    reservations[0]?.found(found.dev, found.ino)
+  }
+  const [mountFd] = fdsOf('mount')
+  return new Rootfs(host, {
+    rung,
+    kind,
+    target: spec.target,
+    mountFd,
+    mountId,
+    dev,
+    namespace,
+    notes: plan.notes,
+    reservations,
+  })
+}
+
+/** Whose upper it is, from before the mount is made until it is gone. */
+class PendingUse implements UpperUse {
+  readonly where: string
+  #rootfs: WeakRef<Rootfs> | undefined
+  #attached: (() => boolean) | undefined
+
+  constructor(spec: MountSpec) {
+    this.where = spec.target?.toString() ?? 'a detached mount'
+  }
+
+  become(rootfs: Rootfs): void {
+    this.#rootfs = new WeakRef(rootfs)
+    this.#attached = rootfs.presence()
+  }
+
+  readonly inUse = (): boolean => {
+    if (this.#attached) return this.#attached()
+    return this.#rootfs === undefined || this.#rootfs.deref() !== undefined
+  }
+}
+
+const EBUSY = 16
+
+function reserveUppers(host: Host, spec: MountSpec, use: PendingUse): Reservation[] {
+  const reservations: Reservation[] = []
+  for (const option of ['upperdir', 'workdir'] as const) {
+    const path = spec[option]
+    if (path === undefined) continue
+    const result = host.uppers.reserve(keyOf(path), use)
+    if (isReservation(result)) {
+      reservations.push(result)
+      continue
+    }
+    for (const reservation of reservations) reservation.release()
+    throw new MountError({
+      errno: EBUSY,
+      syscall: 'fsconfig',
+      call: `mount with ${option} "${path.toString()}"`,
+      path,
+      hint: `this ${option} is in use by the overlay at ${result.where}: two overlays on one ${option} are undefined behaviour`,
+    })
+  }
+  return reservations
+}
+
+const statxBuffer = Buffer.alloc(256)
+
+/** What a directory is known by: its inode, or its path while it is still to be made. */
+function keyOf(path: Buffer): string {
+  const bytes = Buffer.concat([path, Buffer.of(0)])
+  const result = binding.statx(f.AT_FDCWD, bytes, 0, f.STATX_INO, statxBuffer)
+  if (result < 0)
+    return `path:${path.toString('latin1')}:${errnoName(-result) === 'ENOENT' ? '' : 'unreadable'}`
+  return inodeKey(
+    statxBuffer.readBigUInt64LE(statxField.dev.offset),
+    statxBuffer.readBigUInt64LE(statxField.ino.offset),
+  )
+}

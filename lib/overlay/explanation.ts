@@ -1,0 +1,107 @@
+/**
+ * What a call would do: its plans in order, and what they cost together.
+ *
+ * Explaining needs no right and no kernel that could do it: fds that would be opened are printed by name.
+ */
+import type { Features } from '../host/features.js'
+import { type Cost, costOf } from '../program/cost.js'
+import { held, type Plan } from '../program/plan.js'
+import type { Identity } from '../program/result.js'
+import type { Step } from '../program/step.js'
+import { relativeTo } from './bytes.js'
+import { choose, type RungChoice, type RungName } from './choose.js'
+import { planMount } from './compose.js'
+import type { OpenLayers } from './layers.js'
+import { layerOf, ungrouped } from './open.js'
+import { planDiscard } from './reap.js'
+import type { MountSpec, StackSpec } from './spec.js'
+import { candidates, layerName, planLook, planTrees, type Seen } from './trees.js'
+
+/** A rung, its plans, and their cost. `String(explanation)` prints all of it. */
+export class Explanation {
+  /** the rung that was chosen */
+  readonly rung: RungName
+  readonly plans: readonly Plan[]
+
+  constructor(rung: RungName, plans: readonly Plan[]) {
+    this.rung = rung
+    this.plans = plans
+  }
+
+  /** What a successful run costs, all plans together. */
+  get cost(): Cost {
+    return costOf(this.plans)
+  }
+
+  /** What the rung cannot promise, and what was passed over. */
+  get notes(): readonly string[] {
+    return [...new Set(this.plans.flatMap(({ notes }) => notes))]
+  }
+
+  /** Every system call, in order. */
+  get steps(): readonly Step[] {
+    return this.plans.flatMap(({ steps }) => steps)
+  }
+
+  toString(): string {
+    return this.plans.map(String).join('\n')
+  }
+
+  toJSON(): object {
+    return { rung: this.rung, cost: this.cost, notes: this.notes, plans: this.plans }
+  }
+}
+
+/** A stand-in: every layer on one mount, none of them a symbolic link, nothing cached. */
+function assumeSeen(spec: StackSpec): Seen[] {
+  return spec.layers.map((layer, i) => {
+    const identity: Identity = { dev: 0n, ino: 0n, mountId: 0n }
+    return { identity, path: 'path' in layer ? layer.path : undefined, fd: held(-1, layerName(spec, i)) }
+  })
+}
+
+/** Explains a call of mountOverlay from nothing: layers opened, mounted, and closed again. */
+export function explainOverlay(
+  spec: { stack: StackSpec; mount: MountSpec },
+  features: Features,
+  rungChoice: RungChoice,
+): Explanation {
+  const { stack, mount } = spec
+  const need = { idmap: stack.idmap !== undefined, detached: mount.target === undefined }
+  const { rung } = choose(need, features, rungChoice)
+  const seen = assumeSeen(stack)
+  const plans: Plan[] = [planLook(stack, features).plan]
+  const layers = stack.idmap ? assumeTrees(stack, seen, features, plans) : ungrouped(stack, seen)
+  const base = {
+    spec: stack,
+    layers,
+    top: () => ({ mode: 0o755, uid: 0, gid: 0, xattrs: [] }),
+    fragments: new Map(),
+  }
+  plans.push(planMount({ features, rung: rungChoice }, base, mount).composition.plan)
+  const opened = plans.slice(0, -1).reduce((sum, plan) => sum + plan.outputs.length, 0)
+  const trees = plans.flatMap((plan) => plan.outputs).filter(({ name }) => name.startsWith('tree of ')).length
+  plans.push(planDiscard({ fds: Array(opened - trees).fill(0), trees: Array(trees).fill(0) }))
+  return new Explanation(rung, plans)
+}
+
+function assumeTrees(spec: StackSpec, seen: readonly Seen[], features: Features, plans: Plan[]): OpenLayers {
+  const wanted = candidates(seen)
+  const joined = new Set(wanted.flatMap(({ members }) => members))
+  const alone = seen.map((_, i) => i).filter((i) => !joined.has(i))
+  const idmap = spec.idmap
+  const trees = planTrees({ spec, features, seen, candidates: wanted, alone, idmap, lease: undefined })
+  plans.push(trees.plan)
+  const list = seen.map((layer, i) => {
+    const group = wanted.findIndex(({ members }) => members.includes(i))
+    const name = group < 0 ? undefined : relativeTo(wanted[group]!.parent, layer.path!)
+    return layerOf(spec, i, layer, { fd: layer.fd, group: group < 0 ? wanted.length + i : group, name })
+  })
+  const roots = [...wanted.map(({ parent }) => parent.toString()), ...alone.map((i) => layerName(spec, i))]
+  return {
+    list,
+    groups: roots.map((root) => ({ root: held(-1, root) })),
+    idmapped: true,
+    userns: held(-1, 'userns'),
+  }
+}

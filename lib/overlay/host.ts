@@ -1,0 +1,48 @@
+/**
+ * What stacks and root filesystems need of the mounter that they belong to: threads to run plans on, the
+ * caches that outlive one call, and the table of uppers in use. An interface, so that the arrow points
+ * from the mounter to the overlay and not back.
+ */
+
+import type { MountError } from '../errors.js'
+import type { Features } from '../host/features.js'
+import type { Idmap } from '../idmap.js'
+import type { Flow } from '../program/flow.js'
+import type { Pool } from '../program/pool.js'
+import type { RungChoice } from './choose.js'
+import type { MappingLease } from './mappings.js'
+import type { UpperTable } from './uppers.js'
+
+/** Fds that are to be closed off the hot path. */
+export interface Leftovers {
+  /** ordinary fds: their close costs nothing */
+  readonly fds?: readonly number[]
+  /** detached trees: each close waits for a grace period, so they are closed together */
+  readonly trees?: readonly number[]
+}
+
+/** A mount namespace, and the threads that the mounter has in it. */
+export interface Here {
+  /** inode of the namespace */
+  readonly namespace: number
+  /** threads that make mounts */
+  readonly composing: Pool
+  /** threads that take them down: they wait for grace periods */
+  readonly reaping: Pool
+}
+
+export interface Host {
+  readonly features: Features
+  readonly rung: RungChoice
+  readonly uppers: UpperTable
+  /** the caller's mount namespace, looked up anew: asked once per operation */
+  here(): Here
+  /** the user namespace and the trees of a mapping, shared with others that use the same */
+  mapping(idmap: Idmap): MappingLease
+  /** takes fds over and closes them soon */
+  discard(leftovers: Leftovers): void
+  /** closes everything that was discarded, as the flow goes on */
+  flush(): Flow<void>
+  /** a call was refused as not there: true if the next plan will do without it */
+  lacks(error: MountError): boolean
+}

@@ -1,0 +1,239 @@
+/**
+ * A stack of layers that is opened once and mounted many times.
+ *
+ * It keeps an fd of every layer (and, with an idmap, the tree they lie below), so a mount costs no look at
+ * any path of theirs: a layer that is renamed after the stack was opened is still the one that is mounted.
+ */
+
+import { diagnose } from '../diagnose.js'
+import { invalidState, MountError } from '../errors.js'
+import { drive, driveSync, type Flow } from '../program/flow.js'
+import { lgetxattr, llistxattr } from '../sys/file.js'
+import { choose } from './choose.js'
+import { type Base, compose, planMount } from './compose.js'
+import { Explanation } from './explanation.js'
+import type { Here, Host, Leftovers } from './host.js'
+import type { TopAttributes } from './layers.js'
+import { type Opened, openLayers } from './open.js'
+import type { Rootfs } from './rootfs.js'
+import {
+  type MountSpec,
+  parseMount,
+  type StackMountOptions,
+  type StackOptions,
+  type StackSpec,
+} from './spec.js'
+
+/** What opens stacks: a Mounter. An interface, because the arrow points the other way. */
+export interface StackOpener {
+  open(options: StackOptions, call?: { signal?: AbortSignal }): Promise<LayerStack>
+  openSync(options: StackOptions): LayerStack
+}
+
+let defaultOpener: (() => StackOpener) | undefined
+
+/** mounter.ts says here what opens a stack where no mounter is given. */
+export function setDefaultOpener(opener: () => StackOpener): void {
+  defaultOpener = opener
+}
+
+/** What a stack that is dropped without close() leaves behind: no reference to the stack itself. */
+interface Holdings {
+  readonly host: Host
+  readonly opened: Opened
+}
+
+const leftoversOf = ({ fds, trees }: Opened): Leftovers => ({ fds, trees })
+
+const dropped = new FinalizationRegistry<Holdings>(({ host, opened }) => {
+  host.discard(leftoversOf(opened))
+  opened.lease?.release(false)
+  process.emitWarning('a LayerStack was garbage collected without close()', {
+    code: 'OVERLAYFD_STACK_DROPPED',
+  })
+})
+
+/** Extended attributes that belong to the layer, not to the directory that it shows. */
+const ownXattrs = /^(trusted|user)\.overlay\.|^security\.(evm|ima)$/
+
+function readTop({ layers, top }: Opened): TopAttributes {
+  // the directory itself: an l-call on the name of an fd would look at the symbolic link
+  const path = `/proc/self/fd/${layers.list[0]!.fd.fd}/.`
+  const names = llistxattr(path).filter((name) => !ownXattrs.test(name.toString('latin1')))
+  return { ...top, xattrs: names.map((name) => [name, lgetxattr(path, name)] as const) }
+}
+
+/** What every mount from these layers starts with. */
+export function baseOf(spec: StackSpec, opened: Opened): Base {
+  let top: TopAttributes | undefined
+  return { spec, layers: opened.layers, top: () => (top ??= readTop(opened)), fragments: new Map() }
+}
+
+/** Opens layers; a failure is diagnosed. */
+export function* openDiagnosed(host: Host, spec: StackSpec, grouped: boolean): Flow<Opened> {
+  try {
+    return yield* openLayers(host, spec, grouped)
+  } catch (error) {
+    throw error instanceof MountError ? diagnose(error, spec, undefined) : error
+  }
+}
+
+/**
+ * Opened layers, ready to be mounted. Make one with `LayerStack.open`, and close it.
+ *
+ * The layers' file system stays busy until `close()`. Mounts made from a stack do not depend on it: it may
+ * be closed while they are in use.
+ */
+export class LayerStack {
+  readonly #host: Host
+  readonly #base: Base
+  readonly #opened: Opened
+  readonly #namespace: number
+  #mounting = 0
+  #closing: Promise<void> | undefined
+  #closed = false
+  #drained: (() => void) | undefined
+
+  /** @internal */
+  constructor(host: Host, spec: StackSpec, opened: Opened) {
+    this.#host = host
+    this.#base = baseOf(spec, opened)
+    this.#opened = opened
+    this.#namespace = host.here().namespace
+    dropped.register(this, { host, opened }, this)
+  }
+
+  /** @internal */
+  static *openFlow(host: Host, spec: StackSpec): Flow<LayerStack> {
+    // fail before anything is opened if no rung will do; a target is not known yet
+    if (spec.idmap) choose({ idmap: true, detached: false }, host.features, host.rung)
+    const grouped =
+      host.features.openTreeAttr &&
+      host.features.openat2 &&
+      (host.rung === 'auto' || host.rung === 'detached-tree')
+    return new LayerStack(host, spec, yield* openDiagnosed(host, spec, grouped))
+  }
+
+  /**
+   * Opens layers, checks them, and makes their idmapped tree.
+   *
+   * Calls openat(2) and statx(2) for each layer and, with an idmap, open_tree_attr(2) once per directory that
+   * holds layers and openat2(2) for each layer below it. Costs a grace period at close, none now.
+   *
+   * @param call whose threads and caches; a signal aborts while layers are opened
+   * @throws MountError naming the layer (`lowerdir[3]`): ENOENT, ENOTDIR, EACCES; EINVAL: its file system cannot be
+   *   idmapped · RungError if an idmap is asked for and no rung can do it here · TypeError, RangeError
+   * @see open_tree(2), mount_setattr(2)
+   */
+  static async open(
+    options: StackOptions,
+    { mounter = defaultOpener!(), signal }: { mounter?: StackOpener; signal?: AbortSignal } = {},
+  ): Promise<LayerStack> {
+    return mounter.open(options, { signal })
+  }
+
+  /** As `open`; blocks. */
+  static openSync(
+    options: StackOptions,
+    { mounter = defaultOpener!() }: { mounter?: StackOpener } = {},
+  ): LayerStack {
+    return mounter.openSync(options)
+  }
+
+  /** How many layers it has, data-only ones included. */
+  get layers(): number {
+    return this.#base.spec.layers.length
+  }
+
+  /**
+   * Mounts the stack: one native call on a thread of the mounter.
+   *
+   * @param options without a target the rootfs stays detached
+   * @param signal aborts it before the attach, never after: then nothing is mounted
+   * @throws MountError with the failing call · RungError if no rung can do it here · TypeError, RangeError ·
+   *   Error ERR_INVALID_STATE after close(), or in another mount namespace than it was opened in
+   */
+  async mount(options: StackMountOptions, { signal }: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+    const spec = parseMount(options, this.#base.spec)
+    signal?.throwIfAborted()
+    const here = this.#check()
+    this.#mounting++
+    try {
+      return await drive(compose(this.#host, here, this.#base, spec), signal)
+    } finally {
+      this.#leave()
+    }
+  }
+
+  /** As `mount`; the caller blocks while a thread of the mounter does it. */
+  mountSync(options: StackMountOptions): Rootfs {
+    const spec = parseMount(options, this.#base.spec)
+    const here = this.#check()
+    this.#mounting++
+    try {
+      return driveSync(compose(this.#host, here, this.#base, spec))
+    } finally {
+      this.#leave()
+    }
+  }
+
+  /** The plan of such a mount, with what it costs. Nothing is done. */
+  explain(options: StackMountOptions): Explanation {
+    const spec: MountSpec = parseMount(options, this.#base.spec)
+    this.#check()
+    const { rung, composition } = planMount(this.#host, this.#base, spec)
+    return new Explanation(rung, [composition.plan])
+  }
+
+  /**
+   * Closes the layers' fds and their trees, after the mounts that are being made. Resolves when they are
+   * closed: the device below can be unmounted then. Once; later calls wait for the first.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  /** As `close`; blocks. ERR_INVALID_STATE while mounts are being made. */
+  closeSync(): void {
+    if (this.#closing) return
+    if (this.#mounting > 0) throw invalidState('mounts of this stack are being made: close() waits for them')
+    this.#closing = Promise.resolve()
+    driveSync(this.#release())
+  }
+
+  async #close(): Promise<void> {
+    this.#closed = true
+    if (this.#mounting > 0) await new Promise<void>((resolve) => (this.#drained = resolve))
+    await drive(this.#release())
+  }
+
+  *#release(): Flow<void> {
+    this.#closed = true
+    dropped.unregister(this)
+    this.#host.discard(leftoversOf(this.#opened))
+    this.#opened.lease?.release(false)
+    yield* this.#host.flush()
+  }
+
+  [Symbol.dispose](): void {
+    this.closeSync()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #check(): Here {
+    if (this.#closed) throw invalidState('the stack is closed')
+    const here = this.#host.here()
+    if (this.#namespace !== here.namespace) {
+      throw invalidState('the stack was opened in another mount namespace than the caller is in now')
+    }
+    return here
+  }
+
+  #leave(): void {
+    if (--this.#mounting === 0) this.#drained?.()
+  }
+}

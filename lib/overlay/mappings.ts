@@ -1,0 +1,110 @@
+/**
+ * One user namespace and one idmapped tree per (directory, mapping), shared by whoever uses the same.
+ *
+ * Stacks hold a lease for as long as they are open. One-shot calls give theirs back at once, and the trees
+ * stay for a second: the next call with the same mapping finds them. A tree is found by the path of its
+ * directory and must prove to be the same directory of the same mount before it is used again.
+ */
+import { type Idmap, isMapped } from '../idmap.js'
+import type { Identity } from '../program/result.js'
+import type { Leftovers } from './host.js'
+
+export interface Tree {
+  readonly fd: number
+  /** of the directory that it is a clone of */
+  readonly identity: Identity
+}
+
+interface Mapping {
+  leases: number
+  usernsFd: number | undefined
+  readonly trees: Map<string, Tree>
+  /** made twice by calls at the same time */
+  readonly spare: number[]
+  timer: NodeJS.Timeout | undefined
+}
+
+export interface MappingLease {
+  readonly usernsFd: number | undefined
+  tree(path: Uint8Array): Tree | undefined
+  /** the cache takes the fds over */
+  addUserns(fd: number): void
+  addTree(path: Uint8Array, tree: Tree): void
+  /** it was found to be of another directory */
+  dropTree(path: Uint8Array): void
+  /** ends the lease; `linger` keeps what it has for a while, else it is closed with the last lease */
+  release(linger: boolean): void
+}
+
+const key = (path: Uint8Array) => Buffer.from(path).toString('latin1')
+
+export class MappingCache {
+  readonly #mappings = new Map<string, Mapping>()
+  readonly #discard: (leftovers: Leftovers) => void
+  readonly #lingerMs: number
+
+  constructor(discard: (leftovers: Leftovers) => void, lingerMs = 1000) {
+    this.#discard = discard
+    this.#lingerMs = lingerMs
+  }
+
+  lease(idmap: Idmap): MappingLease {
+    // a namespace given by path or fd may be another one at the next call: it is not shared
+    const id = isMapped(idmap) ? idmap.key : undefined
+    let mapping = id === undefined ? undefined : this.#mappings.get(id)
+    if (mapping === undefined) {
+      mapping = { leases: 0, usernsFd: undefined, trees: new Map(), spare: [], timer: undefined }
+      if (id !== undefined) this.#mappings.set(id, mapping)
+    }
+    clearTimeout(mapping.timer)
+    mapping.leases++
+    return this.#leaseOf(mapping, id)
+  }
+
+  /** Closes what no lease holds. */
+  trim(): void {
+    for (const [id, mapping] of this.#mappings) if (mapping.leases === 0) this.#drop(mapping, id)
+  }
+
+  #leaseOf(mapping: Mapping, id: string | undefined): MappingLease {
+    let held = true
+    return {
+      get usernsFd() {
+        return mapping.usernsFd
+      },
+      tree: (path) => mapping.trees.get(key(path)),
+      addUserns(fd) {
+        if (mapping.usernsFd === undefined) mapping.usernsFd = fd
+        else mapping.spare.push(fd)
+      },
+      addTree(path, tree) {
+        const before = mapping.trees.get(key(path))
+        if (before) mapping.spare.push(before.fd)
+        mapping.trees.set(key(path), tree)
+      },
+      dropTree(path) {
+        const before = mapping.trees.get(key(path))
+        if (before) mapping.spare.push(before.fd)
+        mapping.trees.delete(key(path))
+      },
+      release: (linger) => {
+        if (!held) return
+        held = false
+        if (--mapping.leases > 0) return
+        if (!linger || id === undefined) return this.#drop(mapping, id)
+        mapping.timer = setTimeout(() => this.#drop(mapping, id), this.#lingerMs)
+        mapping.timer.unref()
+      },
+    }
+  }
+
+  #drop(mapping: Mapping, id: string | undefined): void {
+    clearTimeout(mapping.timer)
+    if (id !== undefined && this.#mappings.get(id) === mapping) this.#mappings.delete(id)
+    const fds = mapping.usernsFd === undefined ? [] : [mapping.usernsFd]
+    this.#discard({ fds, trees: [...mapping.trees.values()].map(({ fd }) => fd).concat(mapping.spare) })
+    mapping.usernsFd = undefined
+    mapping.trees.clear()
+    mapping.spare.length = 0
+  }
+}

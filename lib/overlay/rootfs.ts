@@ -1,0 +1,294 @@
+import { binding } from '../binding.js'
+import { invalidArgType, invalidArgValue, invalidState, unknownOption } from '../errors.js'
+import * as f from '../flags.js'
+import { cString, type PathLike } from '../path.js'
+import * as c from '../program/calls.js'
+import { drive, driveSync, type Flow } from '../program/flow.js'
+import { held, PlanBuilder } from '../program/plan.js'
+import { statxField } from '../program/step.js'
+import { type Propagation, parsePropagation } from './attributes.js'
+import { absolute, splitLast } from './bytes.js'
+import type { RungName } from './choose.js'
+import type { Host } from './host.js'
+import { planCloseMount } from './reap.js'
+import { propagationStep } from './rungs/fs-context.js'
+import { unmountAttached } from './unmount.js'
+import type { Reservation } from './uppers.js'
+
+export interface RootfsState {
+  readonly rung: RungName
+  readonly kind: 'overlay' | 'clone'
+  readonly target: Buffer | undefined
+  readonly mountFd: number | undefined
+  readonly mountId: bigint
+  readonly dev: bigint
+  readonly namespace: number
+  readonly notes: readonly string[]
+  readonly reservations: readonly Reservation[]
+}
+
+export interface UnmountOptions {
+  /**
+   * `true` (default): the mount leaves the namespace at once, and its superblock goes when nothing uses it any
+   * more (MNT_DETACH). `false`: EBUSY while something uses it.
+   */
+  lazy?: boolean
+}
+
+export interface AttachOptions {
+  /** set after the attach: below a shared parent, copies have reached its peers by then */
+  propagation?: Propagation
+}
+
+type Phase = 'detached' | 'attached' | 'gone' | 'released'
+
+/** What a detached rootfs that is dropped without being unmounted leaves behind. */
+const dropped = new FinalizationRegistry<{ fd: number; host: Host; reservations: readonly Reservation[] }>(
+  ({ fd, host, reservations }) => {
+    for (const reservation of reservations) reservation.release()
+    host.discard({ trees: [fd] })
+    process.emitWarning('a detached Rootfs was garbage collected without unmount()', {
+      code: 'OVERLAYFD_ROOTFS_DROPPED',
+    })
+  },
+)
+
+/**
+ * A mounted root filesystem. Made by `mountOverlay` and `LayerStack.mount`.
+ *
+ * It does not keep the process alive, and an attached mount outlives handle and process. A detached
+ * mount lives as long as its fd: dropping the handle takes it down, with a warning.
+ */
+export class Rootfs {
+  readonly #host: Host
+  readonly #state: RootfsState
+  #phase: Phase
+  #target: Buffer | undefined
+  #mountFd: number | undefined
+  /** the operation that is under way: there is one at a time */
+  #busy: Promise<void> | undefined
+
+  /** @internal */
+  constructor(host: Host, state: RootfsState) {
+    this.#host = host
+    this.#state = state
+    this.#target = state.target
+    this.#mountFd = state.mountFd
+    this.#phase = state.target === undefined ? 'detached' : 'attached'
+    if (state.mountFd !== undefined) {
+      dropped.register(this, { fd: state.mountFd, host, reservations: state.reservations }, this)
+    }
+  }
+
+  /**
+   * Where the mount can be reached: its target, or `/proc/self/fd/N` while it is detached. Bytes that are no
+   * UTF-8 are replaced in it; `pathBytes` has them.
+   *
+   * @throws Error ERR_INVALID_STATE once it is unmounted
+   */
+  get path(): string {
+    return this.pathBytes.toString()
+  }
+
+  /** `path` as bytes, which node:fs takes. */
+  get pathBytes(): Buffer {
+    if (this.#phase === 'detached') return Buffer.from(`/proc/self/fd/${this.#mountFd}`)
+    if (this.#target === undefined || this.#phase === 'gone') throw invalidState('the rootfs is unmounted')
+    return this.#target
+  }
+
+  /** Id of the mount: never reused from Linux 6.8 on (STATX_MNT_ID_UNIQUE), else as in mountinfo. */
+  get mountId(): bigint {
+    return this.#state.mountId
+  }
+
+  /** The rung it was made on. */
+  get rung(): RungName {
+    return this.#state.rung
+  }
+
+  /** What the rung could not promise: as in the plan. */
+  get notes(): readonly string[] {
+    return this.#state.notes
+  }
+
+  /** True while it is attached nowhere. */
+  get detached(): boolean {
+    return this.#phase === 'detached'
+  }
+
+  /** fd of the detached mount, which stays the handle's; undefined once it is attached. */
+  get fd(): number | undefined {
+    return this.#phase === 'detached' ? this.#mountFd : undefined
+  }
+
+  /**
+   * Attaches a detached rootfs: `move_mount(fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)`.
+   *
+   * Once; a second attach is ERR_INVALID_STATE. A symbolic link at the end of `target` is not followed (EINVAL).
+   * If it fails, the rootfs is still detached.
+   *
+   * @param target an existing directory
+   * @throws MountError ENOENT, ENOTDIR: no directory · EINVAL: a symbolic link · EPERM
+   */
+  attach(target: PathLike, options: AttachOptions = {}): Promise<void> {
+    const flow = this.#attach(target, options)
+    return this.#exclusive(() => drive(flow))
+  }
+
+  /** As `attach`; blocks. */
+  attachSync(target: PathLike, options: AttachOptions = {}): void {
+    this.#alone()
+    driveSync(this.#attach(target, options))
+  }
+
+  #attach(target: PathLike, options: AttachOptions): Flow<void> {
+    const path = absolute(cString(target, 'target').subarray(0, -1))
+    if (splitLast(path) === undefined) {
+      throw invalidArgValue('target', target, "must be a directory below '/' and not end in '..'")
+    }
+    for (const key of Object.keys(options)) {
+      if (key !== 'propagation') throw unknownOption(`options.${key}`, ['propagation'])
+    }
+    const propagation = parsePropagation(options.propagation, 'options.propagation')
+    if (this.#phase !== 'detached')
+      throw invalidState(`the rootfs is ${this.#phase}: it can be attached once`)
+    return this.#attachFlow(path, propagation)
+  }
+
+  *#attachFlow(path: Buffer, propagation: number | undefined): Flow<void> {
+    const mount = held(this.#mountFd!, 'mount')
+    const b = new PlanBuilder(this.rung)
+    const attach = c.attach(mount, path, { subject: { option: 'target', path } })
+    b.add(attach)
+    if (propagation !== undefined) b.add(propagationStep(b, mount, attach, propagation))
+    yield { plan: b.build(), pool: this.#host.here().composing, abortable: false }
+    dropped.unregister(this)
+    this.#target = path
+    this.#phase = 'attached'
+    // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
+    binding.closeOwned(this.#mountFd!)
+    this.#mountFd = undefined
+  }
+
+  /**
+   * Unmounts it, once it has made sure that what is at the target is still this mount: `openat2` of the
+   * directory above, `statx` of the name, `umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW)` from there. A detached
+   * one is closed. Resolves when the mount has left the namespace; what is unmounted already resolves too.
+   *
+   * @throws MountError EINVAL: it is not mounted there any more · EBUSY: another mount covers it, or, with
+   *   `lazy: false`, it is in use. Nothing has been unmounted then
+   */
+  unmount(options: UnmountOptions = {}): Promise<void> {
+    const lazy = checkLazy(options)
+    if (this.#phase === 'gone') return Promise.resolve()
+    return this.#exclusive(() => drive(this.#unmount(lazy)))
+  }
+
+  /** As `unmount`; blocks. */
+  unmountSync(options: UnmountOptions = {}): void {
+    const lazy = checkLazy(options)
+    if (this.#phase === 'gone') return
+    this.#alone()
+    driveSync(this.#unmount(lazy))
+  }
+
+  *#unmount(lazy: boolean): Flow<void> {
+    if (this.#phase === 'released')
+      throw invalidState('the rootfs was released: its mount is no longer this handle’s')
+    if (this.#phase === 'gone') return
+    const { namespace, reaping: pool } = this.#host.here()
+    if (this.#phase === 'detached') {
+      dropped.unregister(this)
+      const fd = this.#mountFd!
+      this.#gone()
+      yield { plan: planCloseMount(fd), pool, abortable: false }
+      return
+    }
+    if (this.#state.namespace !== namespace) {
+      throw invalidState('the rootfs was attached in another mount namespace than the caller is in now')
+    }
+    const { mountId, dev, kind } = this.#state
+    yield* unmountAttached(this.#host, pool, { target: this.#target!, mountId, dev, kind }, lazy)
+    this.#gone()
+  }
+
+  #gone(): void {
+    this.#phase = 'gone'
+    this.#mountFd = undefined
+    for (const reservation of this.#state.reservations) reservation.release()
+  }
+
+  /**
+   * Lets go of the mount: it stays, and this handle does nothing more. A detached mount's fd becomes the
+   * caller's, to be closed or passed on.
+   *
+   * @returns the fd of a detached mount; undefined for an attached one
+   */
+  release(): number | undefined {
+    this.#alone()
+    const fd = this.#mountFd
+    if (this.#phase === 'gone' || this.#phase === 'released') return undefined
+    if (fd !== undefined) {
+      dropped.unregister(this)
+      binding.disown(fd)
+    }
+    this.#phase = 'released'
+    return fd
+  }
+
+  /** @internal A function that tells, without this handle, whether the mount is still there. */
+  presence(): (() => boolean) | undefined {
+    const { mountId } = this.#state
+    const target = this.#state.target
+    if (target === undefined) return undefined
+    return () => mountIdAt(target, this.#host.features.uniqueMountId) === mountId
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#phase === 'detached' || this.#phase === 'attached') this.unmountSync()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#phase === 'detached' || this.#phase === 'attached') await this.unmount()
+  }
+
+  /** What identifies the mount: enough to check, later or elsewhere, that it is still the same. */
+  toJSON(): object {
+    const { rung, kind, mountId, dev } = this.#state
+    const target = this.#target?.toString('latin1')
+    return { version: 1, rung, kind, phase: this.#phase, target, mountId: String(mountId), dev: String(dev) }
+  }
+
+  #alone(): void {
+    if (this.#busy) throw invalidState('another operation on this rootfs is under way')
+  }
+
+  #exclusive(run: () => Promise<void>): Promise<void> {
+    const before = this.#busy ?? Promise.resolve()
+    const mine = before.catch(() => {}).then(run)
+    const tail = mine.finally(() => {
+      if (this.#busy === tail) this.#busy = undefined
+    })
+    tail.catch(() => {})
+    this.#busy = tail
+    return mine
+  }
+}
+
+function checkLazy(options: UnmountOptions): boolean {
+  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+  for (const key of Object.keys(options)) if (key !== 'lazy') throw unknownOption(`options.${key}`, ['lazy'])
+  const { lazy = true } = options
+  if (typeof lazy !== 'boolean') throw invalidArgType('options.lazy', 'boolean', lazy)
+  return lazy
+}
+
+const buffer = Buffer.alloc(256)
+
+function mountIdAt(target: Buffer, unique: boolean): bigint | undefined {
+  const path = Buffer.concat([target, Buffer.of(0)])
+  const mask = unique ? f.STATX_MNT_ID_UNIQUE : f.STATX_MNT_ID
+  const result = binding.statx(f.AT_FDCWD, path, f.AT_SYMLINK_NOFOLLOW | f.AT_NO_AUTOMOUNT, mask, buffer)
+  return result < 0 ? undefined : buffer.readBigUInt64LE(statxField.mountId.offset)
+}

@@ -1,0 +1,116 @@
+/**
+ * Rung classic: mount(2) at the target. Any kernel, no idmap, nothing detached.
+ *
+ * The data of mount(2) are one page, and what is longer is cut without an error. So no path is in it:
+ * the thread's directory is /proc/self/fd, and layers, upper and work are their fds' numbers. 500 layers
+ * fit, names of every kind work, and the target is reached by its fd too, so that no symbolic link is
+ * followed.
+ *
+ *   operation     calls                                     taken back by
+ *   ---------     -----                                     -------------
+ *   mount         openat, chdir, mount(2): visible          umount2
+ *   clone         mount(2) bind, and again for read-only    umount2
+ *   checks        openat of the mount, fstatfs, statx
+ */
+import { outOfRange } from '../../errors.js'
+import * as f from '../../flags.js'
+import * as c from '../../program/calls.js'
+import { cwd, PlanBuilder } from '../../program/plan.js'
+import { isSlot, type Slot, type Step, statfsField, type TextPart } from '../../program/step.js'
+import type { OpenLayers } from '../layers.js'
+import { createSteps, type Upper, upperSteps } from '../upper.js'
+import { type Composition, cloneNote, propagationNote, type RungInput } from './rung.js'
+
+export const name = 'classic'
+
+const maxData = 4095
+/** Digits of a number that a slot may turn out to hold. */
+const slotDigits = 7
+
+export function plan(input: RungInput): Composition {
+  const { layers, spec, features } = input
+  const target = spec.target!
+  const subject = { option: 'target', path: target }
+  const b = new PlanBuilder(name).note(...input.notes)
+  const at = b.slot('target')
+  const made = createSteps(b, input)
+  const upper = upperSteps(b, { ...input, userns: noIdmap }, made)
+  b.add(c.openat(at, cwd, target, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW, { subject }))
+  b.always(c.close(at))
+  b.add(c.chdir('/proc/self/fd'))
+  b.always(c.chdir('/'))
+  const isClone = layers.list.length === 1 && spec.upperdir === undefined
+  const visible = isClone ? bindSteps(b, input, at) : overlaySteps(b, input, at, upper)
+  const leave = (lazyTarget: Step) =>
+    b.undo(lazyTarget, c.umount(target, true, true, { endsSuperblock: !isClone }))
+  leave(visible)
+  const mount = b.slot('mount')
+  b.add(c.openat(mount, cwd, target, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW, { subject }))
+  b.always(c.close(mount))
+  if (upper) {
+    const expect = [{ field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }]
+    b.add(c.fstatfs(mount, { expect, subject: { option: 'upperdir', path: spec.upperdir } }))
+  }
+  const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
+  b.add(identity)
+  if (spec.propagation !== undefined) {
+    b.note(propagationNote)
+    b.add(c.mount(null, [mount], null, spec.propagation, null, { subject: { option: 'propagation' } }))
+  }
+  return {
+    plan: b.build(),
+    identity,
+    upper: upper?.identity,
+    outputs: [],
+    kind: isClone ? 'clone' : 'overlay',
+  }
+}
+
+function noIdmap(): never {
+  throw new Error('rung classic does not idmap')
+}
+
+function overlaySteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot, upper: Upper | undefined): Step {
+  const data = overlayData(layers, spec.options.list, upper)
+  const step = c.mount('overlay', [at], 'overlay', spec.attributes.ms, data, { commits: true })
+  b.add(step)
+  return step
+}
+
+/** `lowerdir=5:6:7,upperdir=8,workdir=9,index=off`: fds by their numbers. */
+function overlayData(
+  layers: OpenLayers,
+  options: RungInput['spec']['options']['list'],
+  upper: Upper | undefined,
+): TextPart[] {
+  const parts: TextPart[] = ['lowerdir=']
+  layers.list.forEach(({ key, fd }, i) => {
+    if (i > 0) parts.push(key === 'datadir+' ? '::' : ':')
+    parts.push(fd)
+  })
+  if (upper) parts.push(',upperdir=', upper.upper, ',workdir=', upper.work)
+  const rest = options
+    .map(({ key, value }) => (value === undefined ? `,${key}` : `,${key}=${value}`))
+    .join('')
+  if (rest) parts.push(rest)
+  const length = parts.reduce((sum, part) => sum + partLength(part), 0)
+  if (length > maxData) {
+    throw outOfRange('options.lowerdir', `mount(2) data of at most ${maxData} bytes (rung classic)`, length)
+  }
+  return parts
+}
+
+function partLength(part: TextPart): number {
+  if (typeof part === 'string' || part instanceof Uint8Array) return part.length
+  return isSlot(part) ? slotDigits : String(part.fd).length
+}
+
+/** mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew. */
+function bindSteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot): Step {
+  const { fd, subject } = layers.list[0]!
+  const bind = c.mount([fd], [at], null, f.MS_BIND, null, { commits: true, subject })
+  const flags = f.MS_REMOUNT | f.MS_BIND | f.MS_RDONLY | spec.attributes.ms
+  b.note(cloneNote, 'the clone is writable for a moment: mount(2) makes it read-only by a second call')
+  b.add(bind, c.mount(null, spec.target!, null, flags, null, { subject }))
+  return bind
+}

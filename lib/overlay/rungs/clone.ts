@@ -1,0 +1,35 @@
+/**
+ * One layer and no upper: the kernel refuses such an overlay, so the mount is a read-only clone of that
+ * layer, idmapped where there is a mapping. By fd: open_tree_attr, or open_tree and mount_setattr.
+ */
+import * as f from '../../flags.js'
+import * as c from '../../program/calls.js'
+import { PlanBuilder } from '../../program/plan.js'
+import { createSteps } from '../upper.js'
+import { usernsSteps } from '../userns.js'
+import { attachSteps } from './fs-context.js'
+import { type Composition, cloneNote, type RungInput } from './rung.js'
+
+export function planClone(rung: string, input: RungInput): Composition {
+  const { layers, spec, features } = input
+  const { fd, subject } = layers.list[0]!
+  const b = new PlanBuilder(rung).note(cloneNote, ...input.notes)
+  const mount = b.slot('mount')
+  createSteps(b, input)
+  const set = spec.attributes.mountAttr | f.MOUNT_ATTR_RDONLY
+  // the access time is a number within the attributes: it is replaced, not added to
+  const clear = (set & f.MOUNT_ATTR__ATIME) !== 0 ? f.MOUNT_ATTR__ATIME : 0
+  if (spec.idmap) {
+    const userns = usernsSteps(b, spec.idmap)
+    b.add(c.cloneTreeAttr(mount, fd, { set: set | f.MOUNT_ATTR_IDMAP, clear, userns }, { subject }))
+  } else if (features.openTreeAttr) {
+    b.add(c.cloneTreeAttr(mount, fd, { set, clear }, { subject }))
+  } else {
+    b.add(c.cloneTree(mount, fd, { subject }), c.mountSetattr(mount, { set, clear }, { subject }))
+  }
+  const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
+  b.add(identity)
+  const outputs = attachSteps(b, mount, input)
+  for (const { slot } of outputs) b.output(slot)
+  return { plan: b.build(), identity, upper: undefined, outputs, kind: 'clone' }
+}

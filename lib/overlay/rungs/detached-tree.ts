@@ -1,0 +1,57 @@
+/**
+ * Rung detached-tree: idmapped layers, with nothing attached but the result. Needs Linux 6.15.
+ *
+ * A detached clone of the directory above the layers is idmapped once; overlay takes the layers below it
+ * (db04662e2f4f: it accepts layers of detached mounts).
+ *
+ *   the stack's own mapping   its tree and an fd of each layer are kept: a mount is a SET_FD a layer
+ *   a mapping used once       a tree made for it, layers by name relative to it; the tree is handed out,
+ *                             to be closed together with others (each close waits for a grace period)
+ */
+import * as f from '../../flags.js'
+import * as c from '../../program/calls.js'
+import { statxField } from '../../program/step.js'
+import { lowersByFd, lowersByName } from '../layers.js'
+import { planClone } from './clone.js'
+import { planContext } from './fs-context.js'
+import { type Composition, cachedFragment, type Output, type RungInput } from './rung.js'
+
+export const name = 'detached-tree'
+
+export function plan(input: RungInput): Composition {
+  const { layers, spec, features, fragments } = input
+  if (layers.list.length === 1 && spec.upperdir === undefined) return planClone(name, input)
+  if (spec.idmap === undefined) {
+    return planContext(name, input, (_, fs) => ({
+      prepare: () => {},
+      fragment: cachedFragment(fragments, 'by fd', () => lowersByFd(fs, layers, features)),
+      changesDirectory: false,
+      outputs: [],
+    }))
+  }
+  return planContext(name, input, (b, fs, userns) => {
+    const trees = layers.groups.map((_, i) => b.slot(layers.groups.length === 1 ? 'tree' : `tree ${i}`))
+    const mounts = layers.groups.map((_, i) => b.register(`mount of tree ${i}`))
+    const spare = b.slot('layer')
+    b.note(
+      'a mapping used once: later its tree is hung below others (1 write) and closed with up to 64 of them',
+    )
+    return {
+      prepare: () => {
+        layers.groups.forEach(({ root }, i) => {
+          const subject = layers.list.find(({ group }) => group === i)!.subject
+          const attributes = { set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: userns() }
+          b.add(c.cloneTreeAttr(trees[i]!, root, attributes, { subject }))
+          if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) return
+          const remember = [{ field: statxField.mountId, register: mounts[i]! }]
+          b.add(c.statxFd(trees[i]!, features.uniqueMountId, { remember }))
+        })
+      },
+      fragment: cachedFragment(fragments, 'by name', () =>
+        lowersByName(fs, layers, { trees, mounts, spare }, features),
+      ),
+      changesDirectory: layers.list.some(({ name }) => name !== undefined),
+      outputs: trees.map((slot): Output => ({ slot, kind: 'tree' })),
+    }
+  })
+}

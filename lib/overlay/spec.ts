@@ -1,0 +1,239 @@
+/**
+ * What the caller wants, checked, with defaults filled in. Nothing of the kernel in it: the same spec
+ * is planned for every rung.
+ *
+ * A spec has two halves that live apart: the layers (a LayerStack opens them once) and the mount (each
+ * container has its own).
+ */
+import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from '../errors.js'
+import { type Idmap, type IdmapOption, parseIdmap } from '../idmap.js'
+import { cString, type PathLike } from '../path.js'
+import {
+  type MountAttributes,
+  type ParsedAttributes,
+  type Propagation,
+  parseAttributes,
+  parsePropagation,
+} from './attributes.js'
+import { absolute, splitLast } from './bytes.js'
+import { type OverlayOptions, type ParsedOptions, parseOptions } from './options.js'
+
+/** A layer: a path (a Buffer where it is not UTF-8), or an fd of a directory, which stays the caller's. */
+export type LayerSource = PathLike | number
+
+/** Where the layers are: what `LayerStack.open` takes. */
+export interface StackOptions {
+  /** lower layers, topmost first, as the kernel has it; 1 to 500 together with `datadir` */
+  lowerdir: readonly LayerSource[]
+  /** data-only layers below them, reached through metacopy redirects; since Linux 6.5 */
+  datadir?: readonly LayerSource[]
+  /** ids as the container sees them; one idmapped tree serves every mount of the stack */
+  idmap?: IdmapOption
+}
+
+/** One mount: what `stack.mount` takes. */
+export interface StackMountOptions {
+  /** directory that takes the writes; without it (and `workdir`) the mount is read-only */
+  upperdir?: PathLike
+  /** empty directory on the same mount as `upperdir`, for the kernel's use */
+  workdir?: PathLike
+  /** directory to attach it to; left out, the mount stays detached */
+  target?: PathLike
+  /** a mapping of this mount's own: one more detached tree, made for it and closed with others */
+  idmap?: IdmapOption
+  /**
+   * What is done about the owner of the upper's files under an idmap. `'asis'` (default): nothing, it was
+   * prepared for the shifted ids. `'shifted'`: its top is given to the mapped root; files are stored with
+   * the container's ids shifted. `'idmapped'`: the upper is idmapped as the layers are, files are stored
+   * with the container's own ids, 0-based.
+   */
+  upper?: 'asis' | 'shifted' | 'idmapped'
+  /**
+   * Make `upperdir`, `workdir` and `target` where they are missing, with the directories above them. A new
+   * upper takes mode, owner (as the container sees it) and extended attributes of the top layer. If the
+   * mount fails, what was made for it goes again, but for directories above.
+   */
+  create?: boolean
+  options?: OverlayOptions
+  attributes?: MountAttributes
+  /** set after the attach: below a shared parent, copies have reached its peers by then */
+  propagation?: Propagation
+}
+
+/** What `mountOverlay` takes: layers and mount together. */
+export interface OverlayMountOptions extends StackOptions, Omit<StackMountOptions, 'idmap'> {}
+
+export type Layer = { readonly path: Buffer } | { readonly fd: number }
+
+export interface StackSpec {
+  readonly layers: readonly Layer[]
+  /** how many of `layers`, at the end, hold data only */
+  readonly dataLayers: number
+  readonly idmap: Idmap | undefined
+}
+
+export interface MountSpec {
+  readonly upperdir: Buffer | undefined
+  readonly workdir: Buffer | undefined
+  readonly target: Buffer | undefined
+  /** only if the mount has one of its own */
+  readonly idmap: Idmap | undefined
+  readonly upper: 'asis' | 'shifted' | 'idmapped'
+  readonly create: boolean
+  readonly options: ParsedOptions
+  readonly attributes: ParsedAttributes
+  readonly propagation: number | undefined
+}
+
+/** The kernel's OVL_MAX_STACK. */
+const maxLayers = 500
+
+const stackKeys = ['lowerdir', 'datadir', 'idmap'] as const
+const mountKeys = [
+  'upperdir',
+  'workdir',
+  'target',
+  'idmap',
+  'upper',
+  'create',
+  'options',
+  'attributes',
+  'propagation',
+] as const
+
+type Raw = Readonly<Record<string, unknown>>
+
+/** Checks the options of `LayerStack.open`. */
+export function parseStack(options: StackOptions): StackSpec {
+  const raw = checkKeys(options, stackKeys)
+  return stackOf(raw)
+}
+
+/** Checks the options of `stack.mount`; `stackIdmap` is what the stack was opened with. */
+export function parseMount(options: StackMountOptions, stack: StackSpec): MountSpec {
+  const raw = checkKeys(options, mountKeys)
+  return mountOf(raw, stack)
+}
+
+/** Checks the options of `mountOverlay`. */
+export function parseOverlay(options: OverlayMountOptions): { stack: StackSpec; mount: MountSpec } {
+  const raw = checkKeys(options, [...new Set([...stackKeys, ...mountKeys])])
+  const stack = stackOf(raw)
+  return { stack, mount: mountOf({ ...raw, idmap: undefined }, stack) }
+}
+
+function checkKeys(options: unknown, known: readonly string[]): Raw {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw invalidArgType('options', 'an object', options)
+  }
+  for (const key of Object.keys(options)) {
+    if (!known.includes(key)) throw unknownOption(`options.${key}`, known)
+  }
+  return options as Raw
+}
+
+function stackOf(raw: Raw): StackSpec {
+  const lower = parseLayers(raw['lowerdir'], 'options.lowerdir')
+  const data = raw['datadir'] === undefined ? [] : parseLayers(raw['datadir'], 'options.datadir')
+  if (lower.length === 0) throw invalidArgValue('options.lowerdir', [], 'must hold at least one layer')
+  const count = lower.length + data.length
+  if (count > maxLayers) {
+    throw outOfRange('options.lowerdir', `at most ${maxLayers} layers, data-only ones included`, count)
+  }
+  const idmap = raw['idmap'] === undefined ? undefined : parseIdmap(raw['idmap'], 'options.idmap')
+  return { layers: [...lower, ...data], dataLayers: data.length, idmap }
+}
+
+function parseLayers(value: unknown, name: string): Layer[] {
+  if (!Array.isArray(value)) throw invalidArgType(name, 'an array of paths, Buffers or fds', value)
+  return Array.from(value, (layer: unknown, i) => {
+    const which = `${name}[${i}]`
+    if (typeof layer === 'number') {
+      if (!Number.isInteger(layer) || layer < 0 || layer > 0x7fff_ffff)
+        throw outOfRange(which, 'an open fd', layer)
+      return { fd: layer }
+    }
+    if (typeof layer !== 'string' && !(layer instanceof Uint8Array)) {
+      throw invalidArgType(which, 'string, Buffer or a number (an fd)', layer)
+    }
+    return { path: parsePath(layer, which) }
+  })
+}
+
+function parsePath(value: unknown, name: string): Buffer {
+  return absolute(cString(value as PathLike, name).subarray(0, -1))
+}
+
+function optionalPath(raw: Raw, key: string): Buffer | undefined {
+  return raw[key] === undefined ? undefined : parsePath(raw[key], `options.${key}`)
+}
+
+function mountOf(raw: Raw, stack: StackSpec): MountSpec {
+  const upperdir = optionalPath(raw, 'upperdir')
+  const workdir = optionalPath(raw, 'workdir')
+  const target = optionalPath(raw, 'target')
+  const upper = parseUpper(raw['upper'])
+  const create = raw['create'] ?? false
+  if (typeof create !== 'boolean') throw invalidArgType('options.create', 'boolean', create)
+  const options = parseOptions(raw['options'], 'options.options')
+  const attributes = parseAttributes(raw['attributes'], 'options.attributes')
+  const propagation = parsePropagation(raw['propagation'], 'options.propagation')
+  const idmap = raw['idmap'] === undefined ? undefined : parseIdmap(raw['idmap'], 'options.idmap')
+
+  if ((upperdir === undefined) !== (workdir === undefined)) {
+    const missing = upperdir === undefined ? 'upperdir' : 'workdir'
+    throw invalidArgValue(`options.${missing}`, undefined, 'upperdir and workdir are given both or neither')
+  }
+  if (target !== undefined && splitLast(target) === undefined) {
+    throw invalidArgValue(
+      'options.target',
+      raw['target'],
+      "must be a directory below '/' and not end in '..'",
+    )
+  }
+  if (target === undefined && propagation !== undefined) {
+    throw invalidArgValue(
+      'options.propagation',
+      raw['propagation'],
+      'needs a target: it is set after the attach',
+    )
+  }
+  if (upper !== 'asis') {
+    if (upperdir === undefined) throw invalidArgValue('options.upper', upper, 'needs an upperdir')
+    if (!(idmap ?? stack.idmap)) throw invalidArgValue('options.upper', upper, 'needs an idmap')
+  }
+  if (stack.layers.length === 1 && upperdir === undefined && options.list.length > 0) {
+    throw invalidArgValue(
+      'options.options',
+      raw['options'],
+      'one layer without an upperdir is a clone of it, not an overlay',
+    )
+  }
+  if (stack.dataLayers > 0 && stack.layers.length - stack.dataLayers === 1 && upperdir === undefined) {
+    throw invalidArgValue('options.datadir', raw['datadir'], 'needs an upperdir or a second lower layer')
+  }
+  return { upperdir, workdir, target, idmap, upper, create, options, attributes, propagation }
+}
+
+function parseUpper(value: unknown): MountSpec['upper'] {
+  if (value === undefined) return 'asis'
+  if (typeof value !== 'string')
+    throw invalidArgType('options.upper', "'asis', 'shifted' or 'idmapped'", value)
+  if (value !== 'asis' && value !== 'shifted' && value !== 'idmapped') {
+    throw invalidArgValue('options.upper', value, "must be 'asis', 'shifted' or 'idmapped'")
+  }
+  return value
+}
+
+/** The name of a layer's option and its place in it, for errors. */
+export function layerSubject(
+  stack: StackSpec,
+  index: number,
+): { option: string; index: number; path: Buffer | string } {
+  const layer = stack.layers[index]!
+  const first = stack.layers.length - stack.dataLayers
+  const path = 'path' in layer ? layer.path : `fd ${layer.fd}`
+  return index < first
+    ? { option: 'lowerdir', index, path }
+    : { option: 'datadir', index: index - first, path }
+}

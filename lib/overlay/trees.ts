@@ -1,0 +1,164 @@
+/**
+ * The plans that open a stack's layers: a first look at each, then trees and the layers below them.
+ *
+ *   look     openat and statx of every layer, as the caller sees it
+ *   trees    per group: openat and statx of the directory above; its idmapped clone; every layer opened
+ *            again below it, without leaving it, to be compared with what was seen
+ *   alone    a clone of the layer itself, for those that cannot join
+ */
+import * as f from '../flags.js'
+import type { Features } from '../host/features.js'
+import type { Idmap } from '../idmap.js'
+import * as c from '../program/calls.js'
+import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
+import type { Identity } from '../program/result.js'
+import { type HeldFd, type Slot, type Step, statxField } from '../program/step.js'
+import { commonParent, relativeTo } from './bytes.js'
+import { directoryFlags } from './layers.js'
+import type { MappingLease } from './mappings.js'
+import { layerSubject, type StackSpec } from './spec.js'
+import { usernsSteps } from './userns.js'
+
+/** A layer as the caller sees it. */
+export interface Seen {
+  readonly identity: Identity
+  readonly path: Buffer | undefined
+  /** O_PATH fd, or one open for reading where the kernel wants that */
+  readonly fd: HeldFd
+}
+
+export const layerName = (spec: StackSpec, index: number): string => {
+  const { path } = layerSubject(spec, index)
+  return typeof path === 'string' ? path : path.toString('latin1')
+}
+
+/** Plan of the first look at the layers. */
+export function planLook(spec: StackSpec, features: Features): { plan: Plan; reports: Step[] } {
+  const b = new PlanBuilder('open layers')
+  const reports = spec.layers.map((layer, i) => {
+    const subject = layerSubject(spec, i)
+    const slot = b.output(b.slot(layerName(spec, i)))
+    const flags = directoryFlags(features)
+    const open =
+      'path' in layer
+        ? c.openat(slot, cwd, layer.path, flags, { subject })
+        : c.openat(slot, held(layer.fd, layerName(spec, i)), '.', flags, { subject })
+    const report = c.statxFd(slot, features.uniqueMountId, { report: true, subject })
+    b.add(open, report)
+    return report
+  })
+  return { plan: b.build(), reports }
+}
+
+/** Layers that may share a tree: several on one mount, with a directory above them all. */
+export interface Candidate {
+  readonly parent: Buffer
+  readonly mountId: bigint
+  readonly members: readonly number[]
+}
+
+/** Candidates for groups, by mount; what is in none of them is on its own. */
+export function candidates(seen: readonly Pick<Seen, 'identity' | 'path'>[]): Candidate[] {
+  const byMount = new Map<bigint, number[]>()
+  seen.forEach(({ identity, path }, i) => {
+    if (path === undefined || commonParent([path]) === undefined) return
+    const members = byMount.get(identity.mountId)
+    if (members) members.push(i)
+    else byMount.set(identity.mountId, [i])
+  })
+  const found: Candidate[] = []
+  for (const [mountId, members] of byMount) {
+    const parent = members.length > 1 ? commonParent(members.map((i) => seen[i]!.path!)) : undefined
+    if (parent !== undefined) found.push({ parent, mountId, members })
+  }
+  return found
+}
+
+export interface TreesPlan {
+  readonly plan: Plan
+  /** per candidate */
+  readonly groups: readonly { parent: Slot; tree: Slot | undefined; report: Step }[]
+  /** by the index of the layer */
+  readonly layers: ReadonlyMap<number, { slot: Slot; report: Step }>
+  readonly alone: ReadonlyMap<number, Slot>
+  readonly userns: Slot | undefined
+  readonly outputs: readonly Slot[]
+}
+
+/** errnos of openat2 that mean: the layer is not below this tree in the way its name says */
+const notBelow = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV', 'EAGAIN'] as const
+const notBelowNumbers = { ENOENT: 2, EAGAIN: 11, EXDEV: 18, ENOTDIR: 20, ELOOP: 40 } as const
+const EBADF = 9
+
+/** What the plan of the trees is made for. */
+export interface TreesInput {
+  readonly spec: StackSpec
+  readonly features: Features
+  readonly seen: readonly Seen[]
+  readonly candidates: readonly Candidate[]
+  /** layers that get a tree of their own */
+  readonly alone: readonly number[]
+  readonly idmap: Idmap | undefined
+  readonly lease: MappingLease | undefined
+}
+
+/** Plan of the trees, and of the layers below them. */
+export function planTrees({ spec, features, seen, candidates, alone, idmap, lease }: TreesInput): TreesPlan {
+  const b = new PlanBuilder('idmap layers')
+  const outputs: Slot[] = []
+  const out = (name: string): Slot => {
+    const slot = b.output(b.slot(name))
+    outputs.push(slot)
+    return slot
+  }
+  let userns: Slot | undefined
+  let usernsFd = lease?.usernsFd === undefined ? undefined : held(lease.usernsFd, 'userns')
+  const namespace = () => {
+    if (usernsFd) return usernsFd
+    const made = usernsSteps(b, idmap!, (slot) => {
+      userns = b.output(slot)
+      outputs.push(slot)
+    })
+    usernsFd = made as HeldFd
+    return usernsFd
+  }
+  const attributes = () => ({ set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: namespace() })
+  const layers = new Map<number, { slot: Slot; report: Step }>()
+  const groups = candidates.map(({ parent: path, members }) => {
+    const subject = { ...layerSubject(spec, members[0]!), path }
+    const parent = out(`above ${path.toString('latin1')}`)
+    b.add(c.openat(parent, cwd, path, f.O_PATH | f.O_DIRECTORY, { subject }))
+    const known = lease?.tree(path)
+    const expect = known && [
+      ...c.sameInode(known.identity),
+      { field: statxField.mountId, value: known.identity.mountId },
+    ]
+    const report = c.statxFd(parent, features.uniqueMountId, { report: true, expect, subject })
+    b.add(report)
+    let tree: Slot | undefined
+    if (idmap && !known) {
+      tree = out(`tree of ${path.toString('latin1')}`)
+      b.add(c.cloneTreeAttr(tree, parent, attributes(), { subject }))
+    }
+    const root = known ? held(known.fd, `tree of ${path.toString('latin1')}`) : (tree ?? parent)
+    for (const i of members) {
+      const member = layerSubject(spec, i)
+      const slot = out(layerName(spec, i))
+      const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS | f.RESOLVE_NO_XDEV
+      const tolerate = notBelow.map((name) => notBelowNumbers[name])
+      const extra = { subject: member, tolerate }
+      const name = relativeTo(path, seen[i]!.path!)
+      const again = c.statxFd(slot, features.uniqueMountId, { report: true, tolerate: [EBADF] })
+      b.add(c.openat2(slot, root, name, f.O_PATH | f.O_DIRECTORY, beneath, extra), again)
+      layers.set(i, { slot, report: again })
+    }
+    return { parent, tree, report }
+  })
+  const own = new Map<number, Slot>()
+  for (const i of idmap ? alone : []) {
+    const slot = out(`tree of ${layerName(spec, i)}`)
+    b.add(c.cloneTreeAttr(slot, seen[i]!.fd, attributes(), { subject: layerSubject(spec, i) }))
+    own.set(i, slot)
+  }
+  return { plan: b.build(), groups, layers, alone: own, userns, outputs }
+}

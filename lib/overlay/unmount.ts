@@ -1,0 +1,62 @@
+/**
+ * Takes an attached mount down, after it has proved to be the one that was attached; what an answer means
+ * for the caller.
+ */
+import { realpathSync } from 'node:fs'
+import { MountError, refine } from '../errors.js'
+import * as f from '../flags.js'
+import { renderCall } from '../program/explain.js'
+import type { Flow } from '../program/flow.js'
+import { failedStep, type Pool, UnexpectedError } from '../program/pool.js'
+import { statxField } from '../program/step.js'
+import { splitLast } from './bytes.js'
+import type { Host } from './host.js'
+import { type Attached, planUnmount } from './reap.js'
+
+export function* unmountAttached(host: Host, pool: Pool, attached: Attached, lazy: boolean): Flow<void> {
+  let target = attached.target
+  for (let resolved = false; ; resolved = true) {
+    const { plan, open } = planUnmount({ ...attached, target }, lazy, host.features)
+    try {
+      yield { plan, pool, abortable: false }
+      return
+    } catch (error) {
+      // a symbolic link on the way: the check of the mount's id makes following it safe
+      const viaLink = error instanceof MountError && error.code === 'ELOOP' && failedStep(error) === open
+      if (viaLink && !resolved) target = resolveParent(target)
+      else throw unmountFailure(error, target)
+    }
+  }
+}
+
+function resolveParent(target: Buffer): Buffer {
+  const { parent, name } = splitLast(target)!
+  return Buffer.concat([realpathSync.native(parent, 'buffer'), Buffer.from('/'), name])
+}
+
+const EINVAL = 22
+const EBUSY = 16
+
+function unmountFailure(error: unknown, target: Buffer): unknown {
+  if (error instanceof UnexpectedError) {
+    const isMount =
+      (error.found.readBigUInt64LE(statxField.attributes.offset) & BigInt(f.STATX_ATTR_MOUNT_ROOT)) !== 0n
+    return new MountError({
+      errno: isMount ? EBUSY : EINVAL,
+      syscall: 'umount2',
+      call: renderCall(error.step),
+      path: target,
+      hint: isMount
+        ? 'another mount is there now and covers this one; it was left alone'
+        : 'it is not mounted there any more: somebody else has unmounted or moved it',
+    })
+  }
+  if (!(error instanceof MountError)) return error
+  const hints: Readonly<Record<string, string>> = {
+    EBUSY:
+      'something uses the mount (an open file, a working directory, a mount below); lazy: true detaches it at once',
+    ENOENT: 'the target is gone, and the mount with it',
+  }
+  const hint = hints[error.code]
+  return hint === undefined ? error : refine(error, { hint })
+}

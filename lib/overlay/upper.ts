@@ -1,0 +1,225 @@
+/**
+ * The writable half of a mount as steps: directories made, opened, given to the right owner, idmapped.
+ *
+ *   create      mkdirat of what is missing            undone by unlinkat, only of what was made
+ *   open        openat of upperdir and workdir
+ *   shifted     fchownat of the upper's top
+ *   idmapped    a clone of the directory above both, idmapped as the layers are; both are opened again
+ *               below it and must be the same directories
+ */
+import { invalidArgValue } from '../errors.js'
+import * as f from '../flags.js'
+import type { Features } from '../host/features.js'
+import { extentsOf, type Idmap, outsideId } from '../idmap.js'
+import * as c from '../program/calls.js'
+import { cwd, type PlanBuilder } from '../program/plan.js'
+import { type FdArg, type Register, type Slot, type Step, statxField } from '../program/step.js'
+import { ancestors, commonParent, relativeTo } from './bytes.js'
+import { directoryFlags, type TopAttributes } from './layers.js'
+import type { MountSpec } from './spec.js'
+
+export interface Upper {
+  readonly upper: Slot
+  readonly work: Slot
+  /** tells which directory the upper is */
+  readonly identity: Step
+  /** of `'idmapped'`: the tree that both lie in, to be closed after the mount was made */
+  readonly tree: Slot | undefined
+}
+
+export interface UpperInput {
+  readonly spec: MountSpec
+  readonly idmap: Idmap | undefined
+  /** the namespace of `idmap`, if an fd of it is there already or will be */
+  readonly userns: () => FdArg
+  readonly top: TopAttributes
+  readonly features: Features
+  /** with `create`, make the directories above too: tried only once one was found missing */
+  readonly parents: boolean
+}
+
+const targetMode = 0o755
+const workMode = 0o711
+
+/** Steps that make what is missing of upperdir, workdir and target. */
+export function createSteps(
+  b: PlanBuilder,
+  { spec, top, parents }: Pick<UpperInput, 'spec' | 'top' | 'parents'>,
+): Step | undefined {
+  if (!spec.create) return undefined
+  const dirs = [
+    { option: 'upperdir', path: spec.upperdir, mode: top.mode & 0o7777 },
+    { option: 'workdir', path: spec.workdir, mode: workMode },
+    { option: 'target', path: spec.target, mode: targetMode },
+  ]
+  const above = new Map<string, Buffer>()
+  for (const { path } of dirs) {
+    if (path && parents) for (const dir of ancestors(path)) above.set(dir.toString('latin1'), dir)
+  }
+  for (const path of above.values()) {
+    b.add(c.mkdir(path, 0o777, { tolerate: [EEXIST], subject: { option: 'create', path } }))
+  }
+  let upper: Step | undefined
+  for (const { option, path, mode } of dirs) {
+    if (path === undefined) continue
+    const made = c.mkdir(path, mode, { tolerate: [EEXIST], subject: { option, path } })
+    b.add(made)
+    b.undo(made, c.rmdir(cwd, path))
+    // a CREATE that fails late leaves its own directories in the work directory
+    if (option === 'workdir')
+      for (const name of ['/index', '/work'])
+        b.undo(made, c.rmdir(cwd, Buffer.concat([path, Buffer.from(name)])))
+    if (option === 'upperdir') upper = made
+  }
+  return upper
+}
+
+const EEXIST = 17
+const ENOENT = 2
+
+/** Steps that open upper and work; `made` is the step that made a new upper, if it did. */
+export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undefined): Upper | undefined {
+  const { spec, features } = input
+  if (spec.upperdir === undefined || spec.workdir === undefined) return undefined
+  const open = (name: string, path: Buffer): Slot => {
+    const slot = b.slot(name)
+    b.add(c.openat(slot, cwd, path, directoryFlags(features), { subject: { option: `${name}dir`, path } }))
+    b.always(c.close(slot))
+    return slot
+  }
+  const upper = open('upper', spec.upperdir)
+  const work = open('work', spec.workdir)
+  if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(input, 0, 0))
+  if (made) adoptTop(b, upper, input, made)
+  if (spec.options.resetVolatile) {
+    b.add(
+      c.rmdir(work, 'work/incompat/volatile', {
+        tolerate: [ENOENT],
+        subject: { option: 'options.volatile' },
+      }),
+    )
+  }
+  const inode = remembered(b, 'upper')
+  const identity = c.statxFd(upper, features.uniqueMountId, {
+    report: true,
+    ...(spec.upper === 'idmapped' ? { remember: inode.remember } : {}),
+  })
+  b.add(identity)
+  if (spec.upper !== 'idmapped') return { upper, work, identity, tree: undefined }
+  return { ...idmappedUpper(b, input, inode, work), identity }
+}
+
+interface Remembered {
+  readonly remember: NonNullable<Step['remember']>
+  readonly expect: NonNullable<Step['expect']>
+}
+
+/** Registers for the inode of a directory, and the expectation to find it again. */
+function remembered(b: PlanBuilder, name: string): Remembered {
+  const registers: [typeof statxField.ino | typeof statxField.dev, Register][] = [
+    [statxField.ino, b.register(`${name}.ino`)],
+    [statxField.dev, b.register(`${name}.dev`)],
+  ]
+  return {
+    remember: registers.map(([field, register]) => ({ field, register })),
+    expect: registers.map(([field, value]) => ({ field, value })),
+  }
+}
+
+function idmappedUpper(
+  b: PlanBuilder,
+  { spec, userns, features }: UpperInput,
+  inode: Remembered,
+  work: Slot,
+): Pick<Upper, 'upper' | 'work' | 'tree'> {
+  const paths = [spec.upperdir!, spec.workdir!] as const
+  const parent = commonParent(paths)
+  if (parent === undefined) {
+    throw invalidArgValue('options.upper', spec.upper, "needs an upperdir and a workdir without '..'")
+  }
+  const workInode = remembered(b, 'work')
+  b.add(c.statxFd(work, features.uniqueMountId, { remember: workInode.remember }))
+  const above = b.slot('above upper and work')
+  const tree = b.slot('upper tree')
+  b.add(
+    c.openat(above, cwd, parent, f.O_PATH | f.O_DIRECTORY, { subject: { option: 'upperdir', path: parent } }),
+    c.cloneTreeAttr(
+      tree,
+      above,
+      { set: f.MOUNT_ATTR_IDMAP, userns: userns() },
+      { subject: { option: 'upperdir', path: parent } },
+    ),
+  )
+  b.always(c.close(above))
+  const reopen = (name: string, path: Buffer, { expect }: Remembered): Slot => {
+    const slot = b.slot(`idmapped ${name}`)
+    const subject = { option: `${name}dir`, path }
+    const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS | f.RESOLVE_NO_XDEV
+    b.add(
+      c.openat2(slot, tree, relativeTo(parent, path), directoryFlags(features), beneath, { subject }),
+      c.statxFd(slot, features.uniqueMountId, { expect, subject }),
+    )
+    b.always(c.close(slot))
+    return slot
+  }
+  return { upper: reopen('upper', paths[0], inode), work: reopen('work', paths[1], workInode), tree }
+}
+
+interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** The owner on disk of what the container sees as `uid:gid`. */
+function ownerOnDisk({ spec, idmap }: UpperInput, uid: number, gid: number): Owner {
+  if (idmap === undefined || spec.upper === 'idmapped') return { uid, gid }
+  const extents = extentsOf(idmap)
+  const onDisk = extents && { uid: outsideId(extents.uid, uid), gid: outsideId(extents.gid, gid) }
+  if (onDisk?.uid !== undefined && onDisk.gid !== undefined) return { uid: onDisk.uid, gid: onDisk.gid }
+  if (extents && (uid !== 0 || gid !== 0)) return ownerOnDisk({ spec, idmap } as UpperInput, 0, 0)
+  const why = extents
+    ? 'needs a mapping that holds id 0'
+    : 'needs a mapping, or a userns path of the form /proc/PID/ns/user: an fd does not tell which ids it maps'
+  throw invalidArgValue(spec.upper === 'shifted' ? 'options.upper' : 'options.create', spec.upper, why)
+}
+
+/** A new upper looks to the container as the top layer does. */
+function adoptTop(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): void {
+  const { top } = input
+  const subject = { option: 'upperdir', path: input.spec.upperdir! }
+  const isRoots = top.uid === 0 && top.gid === 0
+  if (input.spec.upper !== 'shifted' || !isRoots) {
+    chownUpper(b, upper, input, ownerOnDisk(input, top.uid, top.gid), made)
+  }
+  // chown takes the set-id bits away, and mkdir the umask's
+  b.add(c.chmod(['/proc/self/fd/', upper], top.mode & 0o7777, { ifDone: made, subject }))
+  for (const [name, value] of top.xattrs) {
+    b.add(c.lsetxattr(['/proc/self/fd/', upper, '/.'], name, value, { ifDone: made, subject }))
+  }
+}
+
+function chownUpper(b: PlanBuilder, upper: Slot, { spec }: UpperInput, owner: Owner, ifDone?: Step): void {
+  b.add(
+    c.fchown(upper, owner.uid, owner.gid, { ifDone, subject: { option: 'upperdir', path: spec.upperdir! } }),
+  )
+}
+
+/**
+ * CREATE for an idmapped upper: overlay keeps the credentials of whoever creates it, and those must be
+ * mapped ones, or it cannot prepare the work directory and comes up read-only without an error
+ * (seen on Linux 6.18).
+ */
+export function asMappedRoot(b: PlanBuilder, idmap: Idmap, create: Step): void {
+  const extents = extentsOf(idmap)
+  const uid = extents && outsideId(extents.uid, 0)
+  const gid = extents && outsideId(extents.gid, 0)
+  if (uid === undefined || gid === undefined) {
+    throw invalidArgValue(
+      'options.upper',
+      'idmapped',
+      'needs a mapping that holds id 0, or a path /proc/PID/ns/user of one',
+    )
+  }
+  b.add(c.keepCapabilities, c.setfsuid(uid), c.setfsgid(gid), create)
+  b.always(c.setfsuid(process.geteuid?.() ?? 0), c.setfsgid(process.getegid?.() ?? 0))
+}

@@ -1,0 +1,282 @@
+/**
+ * One function a system call: each makes the step that makes the call.
+ *
+ * Names, argument order and flags are those of the manual pages; what a plan always wants is filled in
+ * (O_CLOEXEC and its kin, empty paths for "the fd itself"). `extra` carries what is the same for every
+ * call: subject, tolerated errnos, expectations.
+ */
+import * as f from '../flags.js'
+import { cwd } from './plan.js'
+import {
+  type Arg,
+  type FdArg,
+  type MountAttrArg,
+  type Slot,
+  type Step,
+  statxField,
+  type Text,
+} from './step.js'
+
+export type Extra = Omit<Step, 'call' | 'args' | 'out'>
+
+const fd = (value: FdArg): Arg => ({ kind: 'fd', fd: value })
+const int = (value: number | bigint, flags?: string): Arg => ({ kind: 'int', value, flags })
+const text = (value: Text): Arg => ({ kind: 'text', text: value })
+const nothing: Arg = { kind: 'null' }
+const attr = (value: Partial<MountAttrArg>): Arg => ({
+  kind: 'mount_attr',
+  attr: { set: 0, clear: 0, propagation: 0, userns: undefined, ...value },
+})
+
+/** openat(dirFd, path, flags | O_CLOEXEC, mode) */
+export const openat = (out: Slot, dirFd: FdArg, path: Text, flags: number, extra?: Extra): Step => ({
+  call: 'openat',
+  args: [fd(dirFd), text(path), int(flags | f.O_CLOEXEC, 'O'), int(0)],
+  out,
+  ...extra,
+})
+
+/** openat2(dirFd, path, { flags | O_CLOEXEC, resolve }) */
+export const openat2 = (
+  out: Slot,
+  dirFd: FdArg,
+  path: Text,
+  flags: number,
+  resolve: number,
+  extra?: Extra,
+): Step => ({
+  call: 'openat2',
+  args: [fd(dirFd), text(path), { kind: 'open_how', flags: flags | f.O_CLOEXEC, mode: 0, resolve }],
+  out,
+  ...extra,
+})
+
+/** close(fd) */
+export const close = (slot: Slot): Step => ({ call: 'close', args: [fd(slot)] })
+
+/** fsopen(type, FSOPEN_CLOEXEC) */
+export const fsopen = (out: Slot, type: string, extra?: Extra): Step => ({
+  call: 'fsopen',
+  args: [text(type), int(f.FSOPEN_CLOEXEC, 'FSOPEN')],
+  out,
+  ...extra,
+})
+
+/** fsconfig(fs, FSCONFIG_SET_FLAG, key, NULL, 0) */
+export const setFlag = (fs: Slot, key: string, extra?: Extra): Step => ({
+  call: 'fsconfig',
+  args: [fd(fs), int(f.FSCONFIG_SET_FLAG, 'FSCONFIG'), text(key), nothing, int(0)],
+  ...extra,
+})
+
+/** fsconfig(fs, FSCONFIG_SET_STRING, key, value, 0): at most 255 bytes of value */
+export const setString = (fs: Slot, key: string, value: Text, extra?: Extra): Step => ({
+  call: 'fsconfig',
+  args: [fd(fs), int(f.FSCONFIG_SET_STRING, 'FSCONFIG'), text(key), text(value), int(0)],
+  ...extra,
+})
+
+/** fsconfig(fs, FSCONFIG_SET_FD, key, NULL, fd) */
+export const setFd = (fs: Slot, key: string, value: FdArg, extra?: Extra): Step => ({
+  call: 'fsconfig',
+  args: [fd(fs), int(f.FSCONFIG_SET_FD, 'FSCONFIG'), text(key), nothing, fd(value)],
+  ...extra,
+})
+
+/** fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) */
+export const create = (fs: Slot, extra?: Extra): Step => ({
+  call: 'fsconfig',
+  args: [fd(fs), int(f.FSCONFIG_CMD_CREATE, 'FSCONFIG'), nothing, nothing, int(0)],
+  ...extra,
+})
+
+/** fsmount(fs, FSMOUNT_CLOEXEC, attributes) */
+export const fsmount = (out: Slot, fs: Slot, attributes: number, extra?: Extra): Step => ({
+  call: 'fsmount',
+  args: [fd(fs), int(f.FSMOUNT_CLOEXEC, 'FSMOUNT'), int(attributes, 'MOUNT_ATTR')],
+  out,
+  ...extra,
+})
+
+const cloneFlags = f.OPEN_TREE_CLONE | f.OPEN_TREE_CLOEXEC | f.AT_EMPTY_PATH
+
+/** open_tree(dirFd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH): a detached clone */
+export const cloneTree = (out: Slot, dirFd: FdArg, extra?: Extra): Step => ({
+  call: 'open_tree',
+  args: [fd(dirFd), text(''), int(cloneFlags, 'OPEN_TREE AT')],
+  out,
+  ...extra,
+})
+
+/** open_tree_attr(dirFd, "", OPEN_TREE_CLONE | …, attr, sizeof attr): the clone with its attributes */
+export const cloneTreeAttr = (
+  out: Slot,
+  dirFd: FdArg,
+  attributes: Partial<MountAttrArg>,
+  extra?: Extra,
+): Step => ({
+  call: 'open_tree_attr',
+  args: [fd(dirFd), text(''), int(cloneFlags, 'OPEN_TREE AT'), attr(attributes)],
+  out,
+  ...extra,
+})
+
+/** mount_setattr(fd, "", AT_EMPTY_PATH, attr, sizeof attr) */
+export const mountSetattr = (mount: FdArg, attributes: Partial<MountAttrArg>, extra?: Extra): Step => ({
+  call: 'mount_setattr',
+  args: [fd(mount), text(''), int(f.AT_EMPTY_PATH, 'AT'), attr(attributes)],
+  ...extra,
+})
+
+/** move_mount(from, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH): attaches; no symlink is followed at the end */
+export const attach = (from: FdArg, target: Text, extra?: Extra): Step => ({
+  call: 'move_mount',
+  args: [fd(from), text(''), fd(cwd), text(target), int(f.MOVE_MOUNT_F_EMPTY_PATH, 'MOVE_MOUNT')],
+  commits: true,
+  ...extra,
+})
+
+/** move_mount(from, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH): hangs one tree below another */
+export const hangBelow = (from: FdArg, to: FdArg): Step => ({
+  call: 'move_mount',
+  args: [
+    fd(from),
+    text(''),
+    fd(to),
+    text(''),
+    int(f.MOVE_MOUNT_F_EMPTY_PATH | f.MOVE_MOUNT_T_EMPTY_PATH, 'MOVE_MOUNT'),
+  ],
+})
+
+/** mount(source, target, type, flags, data) */
+export const mount = (
+  source: Text | null,
+  target: Text,
+  type: string | null,
+  flags: number,
+  data: Text | null,
+  extra?: Extra,
+): Step => ({
+  call: 'mount',
+  args: [
+    source === null ? nothing : text(source),
+    text(target),
+    type === null ? nothing : text(type),
+    int(flags, 'MS'),
+    data === null ? nothing : text(data),
+  ],
+  ...extra,
+})
+
+/** umount2(target, MNT_DETACH or 0, | UMOUNT_NOFOLLOW) */
+export const umount = (target: Text, lazy: boolean, nofollow = true, extra?: Extra): Step => ({
+  call: 'umount2',
+  args: [text(target), int((lazy ? f.MNT_DETACH : 0) | (nofollow ? f.UMOUNT_NOFOLLOW : 0), 'MNT UMOUNT')],
+  ...extra,
+})
+
+const identityMask = f.STATX_INO | f.STATX_TYPE | f.STATX_MODE | f.STATX_UID | f.STATX_GID
+
+/** statx(fd, "", AT_EMPTY_PATH, …): what an fd refers to, and through which mount; `unique`: STATX_MNT_ID_UNIQUE (6.8) */
+export const statxFd = (what: FdArg, unique: boolean, extra?: Extra): Step => ({
+  call: 'statx',
+  args: [
+    fd(what),
+    text(''),
+    int(f.AT_EMPTY_PATH, 'AT'),
+    int(identityMask | (unique ? f.STATX_MNT_ID_UNIQUE : f.STATX_MNT_ID), 'STATX'),
+    { kind: 'out', what: 'statx' },
+  ],
+  ...extra,
+})
+
+/** statx(dirFd, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, …) */
+export const statxPath = (dirFd: FdArg, path: Text, unique: boolean, extra?: Extra): Step => ({
+  call: 'statx',
+  args: [
+    fd(dirFd),
+    text(path),
+    int(f.AT_SYMLINK_NOFOLLOW | f.AT_NO_AUTOMOUNT, 'AT'),
+    int(identityMask | (unique ? f.STATX_MNT_ID_UNIQUE : f.STATX_MNT_ID), 'STATX'),
+    { kind: 'out', what: 'statx' },
+  ],
+  ...extra,
+})
+
+/** Expects the same directory: device and inode. */
+export const sameInode = (identity: { dev: bigint; ino: bigint }) => [
+  { field: statxField.ino, value: identity.ino },
+  { field: statxField.dev, value: identity.dev },
+]
+
+/** fstatfs(fd, buffer) */
+export const fstatfs = (what: FdArg, extra?: Extra): Step => ({
+  call: 'fstatfs',
+  args: [fd(what), { kind: 'out', what: 'statfs' }],
+  ...extra,
+})
+
+/** fchdir(fd): of the thread that runs the program */
+export const fchdir = (dir: FdArg): Step => ({ call: 'fchdir', args: [fd(dir)] })
+/** chdir(path): of the thread that runs the program */
+export const chdir = (path: string): Step => ({ call: 'chdir', args: [text(path)] })
+
+/** mkdirat(AT_FDCWD, path, mode) */
+export const mkdir = (path: Text, mode: number, extra?: Extra): Step => ({
+  call: 'mkdirat',
+  args: [fd(cwd), text(path), int(mode, '0')],
+  ...extra,
+})
+
+/** unlinkat(dirFd, path, AT_REMOVEDIR) */
+export const rmdir = (dirFd: FdArg, path: Text, extra?: Extra): Step => ({
+  call: 'unlinkat',
+  args: [fd(dirFd), text(path), int(f.AT_REMOVEDIR, 'AT')],
+  ...extra,
+})
+
+/** fchownat(fd, "", uid, gid, AT_EMPTY_PATH) */
+export const fchown = (what: FdArg, uid: number, gid: number, extra?: Extra): Step => ({
+  call: 'fchownat',
+  args: [fd(what), text(''), int(uid), int(gid), int(f.AT_EMPTY_PATH, 'AT')],
+  ...extra,
+})
+
+/** fchmodat(AT_FDCWD, path, mode) */
+export const chmod = (path: Text, mode: number, extra?: Extra): Step => ({
+  call: 'fchmodat',
+  args: [fd(cwd), text(path), int(mode, '0')],
+  ...extra,
+})
+
+/** lsetxattr(path, name, value, size, 0) */
+export const lsetxattr = (path: Text, name: Text, value: Uint8Array, extra?: Extra): Step => ({
+  call: 'lsetxattr',
+  args: [text(path), text(name), { kind: 'bytes', bytes: value }, int(0)],
+  ...extra,
+})
+
+/** setfsuid(id): of the thread that runs the program */
+export const setfsuid = (id: number): Step => ({ call: 'setfsuid', args: [int(id)] })
+/** setfsgid(id): of the thread that runs the program */
+export const setfsgid = (id: number): Step => ({ call: 'setfsgid', args: [int(id)] })
+
+/** prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP): the thread keeps its capabilities when its fsuid changes */
+export const keepCapabilities: Step = {
+  call: 'prctl',
+  args: [
+    { kind: 'int', value: 28, symbol: 'PR_SET_SECUREBITS' },
+    { kind: 'int', value: 1 << 2, symbol: 'SECBIT_NO_SETUID_FIXUP' },
+    int(0),
+    int(0),
+    int(0),
+  ],
+}
+
+/** A user namespace with these maps (native/userns.h lists the calls it makes). */
+export const userns = (out: Slot, uidMap: string, gidMap: string, extra?: Extra): Step => ({
+  call: 'userns',
+  args: [text(uidMap), text(gidMap)],
+  out,
+  ...extra,
+})

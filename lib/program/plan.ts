@@ -1,0 +1,182 @@
+/**
+ * A plan: steps in order, with the slots and registers they share, and what is to be said about them.
+ *
+ * Plans are plain data made by pure functions. `PlanBuilder` hands out slots and keeps the three
+ * kinds of steps apart: the order of a plan is main steps, then undo steps, then always steps, whatever
+ * order they were added in, so that what a step needs to have undone can be written beside it.
+ *
+ * `Fragment`s are runs of steps that many plans share (the layers of an open stack): they are encoded
+ * once and copied as bytes afterwards.
+ */
+import { type Cost, costOf } from './cost.js'
+import { renderPlan } from './explain.js'
+import type { FdArg, HeldFd, Register, Slot, Step } from './step.js'
+
+/** Steps that several plans share. They may use slots; no step of them depends on another's success. */
+export type Fragment = readonly Step[]
+
+export interface PlanParts {
+  /** what runs: a rung's name, or what it is done for (`unmount`, `collect`) */
+  readonly title: string
+  readonly parts: readonly Fragment[]
+  readonly slots: number
+  readonly registers: number
+  readonly inputs: readonly (readonly [Slot, number])[]
+  readonly outputs: readonly Slot[]
+  readonly notes: readonly string[]
+}
+
+/**
+ * What will be done, before it is done: the system calls in order, what they cost, and what the chosen
+ * rung cannot promise. `String(plan)` prints it.
+ */
+export class Plan implements PlanParts {
+  readonly title: string
+  readonly parts: readonly Fragment[]
+  readonly slots: number
+  readonly registers: number
+  readonly inputs: readonly (readonly [Slot, number])[]
+  readonly outputs: readonly Slot[]
+  readonly notes: readonly string[]
+
+  constructor(parts: PlanParts) {
+    this.title = parts.title
+    this.parts = parts.parts
+    this.slots = parts.slots
+    this.registers = parts.registers
+    this.inputs = parts.inputs
+    this.outputs = parts.outputs
+    this.notes = parts.notes
+  }
+
+  /** Every step in the order in which a program without failures makes the calls. */
+  get steps(): readonly Step[] {
+    return this.parts.flat()
+  }
+
+  /** The step with this index; undefined past the end. */
+  at(index: number): Step | undefined {
+    let rest = index
+    for (const part of this.parts) {
+      if (rest < part.length) return part[rest]
+      rest -= part.length
+    }
+    return undefined
+  }
+
+  /** Where a step of this plan stands, or -1. */
+  indexOf(step: Step): number {
+    let base = 0
+    for (const part of this.parts) {
+      const index = part.indexOf(step)
+      if (index >= 0) return base + index
+      base += part.length
+    }
+    return -1
+  }
+
+  /** What a successful run costs: counted from the steps. */
+  get cost(): Cost {
+    return costOf([this])
+  }
+
+  toString(): string {
+    return renderPlan(this)
+  }
+
+  toJSON(): object {
+    return { title: this.title, cost: this.cost, notes: this.notes, calls: this.toString().split('\n') }
+  }
+}
+
+export class PlanBuilder {
+  readonly #title: string
+  readonly #fragments: Fragment[] = []
+  #main: Step[] = []
+  readonly #undo: Step[] = []
+  readonly #always: Step[] = []
+  readonly #inputs: (readonly [Slot, number])[] = []
+  readonly #outputs: Slot[] = []
+  readonly #notes: string[] = []
+  #slots: number
+  #registers: number
+
+  /** `slots` and `registers`: how many the fragments to be added have taken already. */
+  constructor(title: string, slots = 0, registers = 0) {
+    this.#title = title
+    this.#slots = slots
+    this.#registers = registers
+  }
+
+  slot(name: string): Slot {
+    return { slot: this.#slots++, name }
+  }
+
+  register(name: string): Register {
+    return { register: this.#registers++, name }
+  }
+
+  /** A slot that holds this fd from the start; the program takes it over. */
+  input(name: string, fd: number, closes?: Slot['closes']): Slot {
+    const slot: Slot = { slot: this.#slots++, name, closes }
+    this.#inputs.push([slot, fd])
+    return slot
+  }
+
+  /** The fd in this slot is handed out when the program succeeds. */
+  output(slot: Slot): Slot {
+    this.#outputs.push(slot)
+    return slot
+  }
+
+  add(...steps: Step[]): this {
+    this.#main.push(...steps)
+    return this
+  }
+
+  fragment(fragment: Fragment): this {
+    this.#flush()
+    this.#fragments.push(fragment)
+    return this
+  }
+
+  /** To be run after a failure, if `step` had done its work; the last one first. */
+  undo(step: Step, ...by: Step[]): this {
+    this.#undo.unshift(...by.map((s): Step => ({ ...s, when: 'undo', ifDone: step })))
+    return this
+  }
+
+  /** To be run at the end in every case; what was added last runs first. */
+  always(...steps: Step[]): this {
+    this.#always.unshift(...steps.map((s): Step => ({ ...s, when: 'always' })))
+    return this
+  }
+
+  note(...notes: readonly string[]): this {
+    for (const note of notes) if (!this.#notes.includes(note)) this.#notes.push(note)
+    return this
+  }
+
+  build(): Plan {
+    this.#flush()
+    const tail = [...this.#undo, ...this.#always]
+    return new Plan({
+      title: this.#title,
+      parts: tail.length > 0 ? [...this.#fragments, tail] : this.#fragments,
+      slots: this.#slots,
+      registers: this.#registers,
+      inputs: this.#inputs,
+      outputs: this.#outputs,
+      notes: this.#notes,
+    })
+  }
+
+  #flush(): void {
+    if (this.#main.length > 0) this.#fragments.push(this.#main)
+    this.#main = []
+  }
+}
+
+export const held = (fd: number, name: string): HeldFd => ({ fd, name })
+/** The working directory of the thread that runs the program; only for paths that are absolute. */
+export const cwd: FdArg = held(-100, 'AT_FDCWD')
