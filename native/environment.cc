@@ -29,8 +29,6 @@ void Environment::Stop() {
   completed_.clear();
   for (const int fd : fds_) sys_close(fd);
   fds_.clear();
-  if (namespaces_fd_ >= 0) sys_close(namespaces_fd_);
-  namespaces_fd_ = -1;
 }
 
 int Environment::CreatePool(PoolOptions options, uint32_t* id) {
@@ -111,16 +109,10 @@ void Environment::DeliverAll() {
   }
 }
 
-// By the fd of a directory of /proc that is opened once: 2 us, where the path takes 6.
+// Read as a link: stat(2) of the same name takes twice as long.
 uint64_t Environment::MountNamespace() {
-  if (namespaces_fd_ < 0) {
-    const long fd =
-        sys_openat(AT_FDCWD, "/proc/thread-self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    if (fd < 0) return 0;
-    namespaces_fd_ = static_cast<int>(fd);
-  }
   char link[64];  // mnt:[4026531841]
-  const long size = sys_readlinkat(namespaces_fd_, "mnt", link, sizeof link - 1);
+  const long size = sys_readlinkat(AT_FDCWD, "/proc/thread-self/ns/mnt", link, sizeof link - 1);
   if (size < 0) return 0;
   link[size] = 0;
   const char* number = strchr(link, '[');

@@ -49,7 +49,7 @@ class Environment {
   Napi::Value ToValue(Job* job);
 
   // Inode of the mount namespace of the JS thread, whose environment this is; 0 without /proc.
-  uint64_t MountNamespace();
+  static uint64_t MountNamespace();
 
  private:
   void Complete(std::shared_ptr<Job> job);  // owned threads
@@ -63,7 +63,6 @@ class Environment {
   std::unordered_set<int> fds_;
   uint32_t next_pool_ = 1;
   uint32_t pending_ = 0;
-  int namespaces_fd_ = -1;
   std::mutex mutex_;
   std::vector<std::shared_ptr<Job>> completed_;
 };

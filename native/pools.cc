@@ -148,7 +148,7 @@ Napi::Value Calls(const Napi::CallbackInfo& info) {
 
 // mountNamespace(): number   inode of the calling thread's mount namespace, 0 without /proc
 Napi::Value MountNamespace(const Napi::CallbackInfo& info) {
-  const uint64_t inode = Environment::Of(info.Env())->MountNamespace();
+  const uint64_t inode = Environment::MountNamespace();
   return Napi::Number::New(info.Env(), static_cast<double>(inode));
 }
 
