@@ -9,7 +9,7 @@
 
 import * as cause from './diagnose/causes.js'
 import { type Case, type Cause, nameOf, subjectOf } from './diagnose/causes.js'
-import { type MountError, refine } from './errors.js'
+import { MountError, refine } from './errors.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
 import { failedStep } from './program/pool.js'
 
@@ -35,7 +35,7 @@ const table: readonly Row[] = [
     calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig'],
     codes: ['ENOTDIR'],
     about: directory,
-    causes: [cause.notDirectory],
+    causes: [cause.targetIsLink, cause.notDirectory],
   },
   {
     calls: ['openat', 'openat2', 'mkdirat', 'fchownat'],
@@ -146,7 +146,7 @@ const table: readonly Row[] = [
     calls: ['move_mount', 'mount', 'openat'],
     codes: ['EINVAL', 'ELOOP'],
     about: /^target$/,
-    causes: [cause.targetIsLink],
+    causes: [cause.targetIsLink, cause.targetNotDirectory],
   },
   {
     calls: ['move_mount', 'mount'],
@@ -166,6 +166,12 @@ const table: readonly Row[] = [
     causes: [(c) => `the file system of ${subjectOf(c)} is read-only`],
   },
 ]
+
+/** The same for a step that has nothing to do with layers, such as a later attach. */
+export function diagnoseAttach(error: unknown): unknown {
+  const noLayers = { layers: [], dataLayers: 0, idmap: undefined }
+  return error instanceof MountError ? diagnose(error, noLayers, undefined) : error
+}
 
 /** The error with a hint, if a cause is found; else as it was. */
 export function diagnose(error: MountError, stack: StackSpec, mount: MountSpec | undefined): MountError {

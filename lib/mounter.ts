@@ -20,7 +20,7 @@ import { drive, driveSync, type Flow } from './program/flow.js'
 
 export type { MounterOptions } from './mounter/host.js'
 
-const known = ['rung', 'threads', 'reapers', 'cpus'] as const
+const known = ['rung', 'threads', 'reapers', 'cpus', 'maxLayerFds'] as const
 
 /**
  * Threads, caches and settings behind everything that mounts. `Mounter.default` is what the plain functions
@@ -78,7 +78,7 @@ export class Mounter {
       host.rung,
     )
     const here = host.here()
-    const opened = yield* openDiagnosed(host, stack, false)
+    const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false })
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)
     } finally {

@@ -2,7 +2,7 @@
  * Causes of failed mounts, a function each: looks at the directories of the spec as they are now and answers
  * a sentence if it is the one. They read and change nothing.
  */
-import { existsSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
+import { constants, existsSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { type MountError, printable } from '../errors.js'
 import * as f from '../flags.js'
@@ -188,11 +188,22 @@ export function tooDeep({ stack }: Case): string | undefined {
   return nested && `${nested.name} is on an overlay file system, and the kernel stacks at most two`
 }
 
-export function targetIsLink({ mount }: Case): string | undefined {
-  const target = mount?.target
-  if (target === undefined) return undefined
-  const link = placeOf(target, f.AT_SYMLINK_NOFOLLOW)
-  const followed = placeOf(target)
-  if (link && followed?.ino === link.ino && followed.dev === link.dev) return undefined
-  return 'target is a symbolic link, which is not followed'
+export function targetIsLink({ subject }: Case): string | undefined {
+  if (subject.option !== 'target' || subject.path === undefined) return undefined
+  const type = typeOf(subject.path, f.AT_SYMLINK_NOFOLLOW)
+  return type === S_IFLNK ? 'target is a symbolic link, which is not followed' : undefined
+}
+
+export function targetNotDirectory({ subject }: Case): string | undefined {
+  const type = subject.path === undefined ? undefined : typeOf(subject.path, 0)
+  return type === undefined || type === S_IFDIR ? undefined : 'target is not a directory'
+}
+
+const { S_IFMT, S_IFLNK, S_IFDIR } = constants
+
+function typeOf(path: Uint8Array | string, flags: number): number | undefined {
+  const buffer = Buffer.alloc(256)
+  const bytes = Buffer.concat([Buffer.from(path as Uint8Array), Buffer.of(0)])
+  if (binding.statx(f.AT_FDCWD, bytes, flags, f.STATX_TYPE, buffer) < 0) return undefined
+  return buffer.readUInt16LE(statxField.mode.offset) & S_IFMT
 }

@@ -12,6 +12,7 @@ import { invalidArgType, type MountError, outOfRange } from '../errors.js'
 import { type Features, features } from '../host/features.js'
 import type { Idmap } from '../idmap.js'
 import { parseRung, type RungChoice } from '../overlay/choose.js'
+import { FdBudget } from '../overlay/fd-budget.js'
 import type { Here, Host, Leftovers } from '../overlay/host.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
 import { UpperTable } from '../overlay/uppers.js'
@@ -26,15 +27,20 @@ export interface MounterOptions {
   threads?: number
   /** reaping threads; default 16 */
   reapers?: number
+  /**
+   * fds of layers that open stacks may keep, all together; default 8192. A stack that does not fit is mounted by
+   * name: a statx a layer more, and a layer renamed after the stack was opened is ESTALE or ENOENT
+   */
+  maxLayerFds?: number
   /** CPUs that the composing threads may run on; default: those of the calling thread */
   cpus?: readonly number[]
 }
 
-function count(value: unknown, name: string, fallback: number): number {
+function count(value: unknown, name: string, fallback: number, min = 1, max = 256): number {
   if (value === undefined) return fallback
   if (typeof value !== 'number') throw invalidArgType(name, 'number', value)
-  if (!Number.isInteger(value) || value < 1 || value > 256)
-    throw outOfRange(name, 'a whole number from 1 to 256', value)
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw outOfRange(name, `a whole number from ${min} to ${max}`, value)
   return value
 }
 
@@ -52,6 +58,7 @@ function checkCpus(value: unknown): readonly number[] {
 export class MounterHost implements Host {
   readonly rung: RungChoice
   readonly uppers = new UpperTable()
+  readonly budget: FdBudget
   readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
   readonly #threads: number
   readonly #reapers: number
@@ -78,6 +85,7 @@ export class MounterHost implements Host {
     )
     this.#reapers = count(options.reapers, 'options.reapers', 16)
     this.#cpus = checkCpus(options.cpus)
+    this.budget = new FdBudget(count(options.maxLayerFds, 'options.maxLayerFds', 8192, 0, 1_000_000))
   }
 
   get features(): Features {

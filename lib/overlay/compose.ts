@@ -7,6 +7,7 @@
  * visible; after the attach nothing is tried another way.
  */
 import { binding } from '../binding.js'
+import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { errnoName } from '../errno.js'
 import { MountError, refine } from '../errors.js'
@@ -20,7 +21,7 @@ import { type Step, statxField } from '../program/step.js'
 import { choose, type RungName } from './choose.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
-import { Rootfs } from './rootfs.js'
+import { isPresent, Rootfs, type Whereabouts } from './rootfs.js'
 import * as classic from './rungs/classic.js'
 import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
@@ -65,7 +66,7 @@ const unknownTop: TopAttributes = { mode: 0o755, uid: 0, gid: 0, xattrs: [] }
 
 /** Makes the mount. */
 export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
-  const rootfs = new PendingUse(spec)
+  const rootfs = new PendingUse(spec, host.features.uniqueMountId)
   const reservations = reserveUppers(host, spec, rootfs)
   try {
     const { rung, composition, outcome } = yield* attempt(host, here, base, spec)
@@ -91,8 +92,9 @@ function* attempt(
     try {
       return { rung, composition, outcome: yield { plan, pool: here.composing, abortable: true } }
     } catch (error) {
-      if (tries <= base.layers.list.length && error instanceof UnexpectedError && reroot(base, error.step))
-        continue
+      const step =
+        error instanceof UnexpectedError ? error.step : error instanceof MountError && failedStep(error)
+      if (tries <= base.layers.list.length && step && reroot(base, step)) continue
       if (error instanceof MountError && host.rung === 'auto' && host.lacks(error)) continue
       if (!parents && isMissingParent(error)) {
         parents = true
@@ -106,15 +108,13 @@ function* attempt(
 /** Gives the layer that a step was about a tree of its own; false if the step was about no layer. */
 function reroot(base: Base, step: Step): boolean {
   const { list, groups } = base.layers
+  if (step.call !== 'statx' && step.call !== 'openat2') return false
   const index = list.findIndex(({ subject, name }) => name !== undefined && subject === step.subject)
-  if (index < 0) return false
+  const { fd } = list[index] ?? {}
+  if (fd === undefined) return false
   const layer = { ...list[index]!, group: groups.length, name: undefined }
-  base.layers = {
-    ...base.layers,
-    list: list.with(index, layer),
-    groups: [...groups, { root: layer.fd }],
-  }
-  base.fragments.delete('by name')
+  base.layers = { ...base.layers, list: list.with(index, layer), groups: [...groups, { root: fd }] }
+  base.fragments.clear()
   return true
 }
 
@@ -132,7 +132,7 @@ function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungN
     const readOnly = step.call === 'fstatfs'
     const hint = readOnly
       ? 'the kernel made the overlay read-only because it could not prepare the work directory; nothing was mounted'
-      : `${step.subject?.option ?? 'a directory'} was replaced by another directory meanwhile; nothing was mounted`
+      : `${step.subject ? nameOf(step.subject) : 'a directory'} was replaced by another directory meanwhile; nothing was mounted`
     return new MountError({
       errno: readOnly ? EROFS : ESTALE,
       syscall: step.call,
@@ -179,22 +179,29 @@ function handOver(
 
 /** Whose upper it is, from before the mount is made until it is gone. */
 class PendingUse implements UpperUse {
-  readonly where: string
+  readonly #unique: boolean
+  readonly #where: string
   #rootfs: WeakRef<Rootfs> | undefined
-  #attached: (() => boolean) | undefined
+  #whereabouts: Whereabouts | undefined
 
-  constructor(spec: MountSpec) {
-    this.where = spec.target?.toString() ?? 'a detached mount'
+  constructor(spec: MountSpec, unique: boolean) {
+    this.#unique = unique
+    this.#where = spec.target?.toString() ?? 'a detached mount'
   }
 
   become(rootfs: Rootfs): void {
     this.#rootfs = new WeakRef(rootfs)
-    this.#attached = rootfs.presence()
+    this.#whereabouts = rootfs.whereabouts
   }
 
-  readonly inUse = (): boolean => {
-    if (this.#attached) return this.#attached()
-    return this.#rootfs === undefined || this.#rootfs.deref() !== undefined
+  get where(): string {
+    return this.#whereabouts?.target?.toString() ?? this.#where
+  }
+
+  inUse(): boolean {
+    if (this.#whereabouts === undefined) return true
+    if (this.#whereabouts.target) return isPresent(this.#whereabouts, this.#unique)
+    return this.#rootfs?.deref() !== undefined
   }
 }
 

@@ -10,6 +10,7 @@ import type { Idmap } from '../idmap.js'
 import type { Flow } from '../program/flow.js'
 import type { Pool } from '../program/pool.js'
 import type { RungChoice } from './choose.js'
+import type { FdBudget } from './fd-budget.js'
 import type { MappingLease } from './mappings.js'
 import type { UpperTable } from './uppers.js'
 
@@ -35,6 +36,8 @@ export interface Host {
   readonly features: Features
   readonly rung: RungChoice
   readonly uppers: UpperTable
+  /** fds of layers that stacks may keep */
+  readonly budget: FdBudget
   /** the caller's mount namespace, looked up anew: asked once per operation */
   here(): Here
   /** the user namespace and the trees of a mapping, shared with others that use the same */

@@ -14,7 +14,7 @@ import { type Base, compose, planMount } from './compose.js'
 import { Explanation } from './explanation.js'
 import type { Here, Host, Leftovers } from './host.js'
 import type { TopAttributes } from './layers.js'
-import { type Opened, openLayers } from './open.js'
+import { type Opened, type OpenOptions, openLayers } from './open.js'
 import type { Rootfs } from './rootfs.js'
 import {
   type MountSpec,
@@ -41,11 +41,13 @@ export function setDefaultOpener(opener: () => StackOpener): void {
 interface Holdings {
   readonly host: Host
   readonly opened: Opened
+  readonly budgeted: number
 }
 
 const leftoversOf = ({ fds, trees }: Opened): Leftovers => ({ fds, trees })
 
-const dropped = new FinalizationRegistry<Holdings>(({ host, opened }) => {
+const dropped = new FinalizationRegistry<Holdings>(({ host, opened, budgeted }) => {
+  host.budget.giveBack(budgeted)
   host.discard(leftoversOf(opened))
   opened.lease?.release(false)
   process.emitWarning('a LayerStack was garbage collected without close()', {
@@ -57,8 +59,10 @@ const dropped = new FinalizationRegistry<Holdings>(({ host, opened }) => {
 const ownXattrs = /^(trusted|user)\.overlay\.|^security\.(evm|ima)$/
 
 function readTop({ layers, top }: Opened): TopAttributes {
+  const { fd, group, name } = layers.list[0]!
+  const root = fd?.fd ?? layers.groups[group]!.root.fd
   // the directory itself: an l-call on the name of an fd would look at the symbolic link
-  const path = `/proc/self/fd/${layers.list[0]!.fd.fd}/.`
+  const path = Buffer.concat([Buffer.from(`/proc/self/fd/${root}/`), (!fd && name) || Buffer.from('.')])
   const names = llistxattr(path).filter((name) => !ownXattrs.test(name.toString('latin1')))
   return { ...top, xattrs: names.map((name) => [name, lgetxattr(path, name)] as const) }
 }
@@ -70,9 +74,9 @@ export function baseOf(spec: StackSpec, opened: Opened): Base {
 }
 
 /** Opens layers; a failure is diagnosed. */
-export function* openDiagnosed(host: Host, spec: StackSpec, grouped: boolean): Flow<Opened> {
+export function* openDiagnosed(host: Host, spec: StackSpec, options: OpenOptions): Flow<Opened> {
   try {
-    return yield* openLayers(host, spec, grouped)
+    return yield* openLayers(host, spec, options)
   } catch (error) {
     throw error instanceof MountError ? diagnose(error, spec, undefined) : error
   }
@@ -89,29 +93,42 @@ export class LayerStack {
   readonly #base: Base
   readonly #opened: Opened
   readonly #namespace: number
+  readonly #budgeted: number
   #mounting = 0
   #closing: Promise<void> | undefined
   #closed = false
   #drained: (() => void) | undefined
 
   /** @internal */
-  constructor(host: Host, spec: StackSpec, opened: Opened) {
+  constructor(host: Host, spec: StackSpec, opened: Opened, budgeted: number) {
     this.#host = host
+    this.#budgeted = budgeted
     this.#base = baseOf(spec, opened)
     this.#opened = opened
     this.#namespace = host.here().namespace
-    dropped.register(this, { host, opened }, this)
+    dropped.register(this, { host, opened, budgeted }, this)
   }
 
   /** @internal */
   static *openFlow(host: Host, spec: StackSpec): Flow<LayerStack> {
     // fail before anything is opened if no rung will do; a target is not known yet
-    if (spec.idmap) choose({ idmap: true, detached: false }, host.features, host.rung)
-    const grouped =
-      host.features.openTreeAttr &&
-      host.features.openat2 &&
-      (host.rung === 'auto' || host.rung === 'detached-tree')
-    return new LayerStack(host, spec, yield* openDiagnosed(host, spec, grouped))
+    const { features, rung, budget } = host
+    const plain =
+      rung === 'detached-tree' ? undefined : choose({ idmap: false, detached: false }, features, rung)
+    if (spec.idmap) choose({ idmap: true, detached: false }, features, rung)
+    const mayMap = features.openTreeAttr && features.openat2 && (rung === 'auto' || rung === 'detached-tree')
+    // the data of mount(2) have no room for names
+    const needsFds = !features.openat2 || (!spec.idmap && plain?.rung === 'classic')
+    const fds = spec.layers.length
+    const kept = budget.take(fds)
+    const byName = !kept && !needsFds
+    try {
+      const opened = yield* openDiagnosed(host, spec, { grouped: mayMap || byName, byName })
+      return new LayerStack(host, spec, opened, kept ? fds : 0)
+    } catch (error) {
+      if (kept) budget.giveBack(fds)
+      throw error
+    }
   }
 
   /**
@@ -211,6 +228,7 @@ export class LayerStack {
   *#release(): Flow<void> {
     this.#closed = true
     dropped.unregister(this)
+    this.#host.budget.giveBack(this.#budgeted)
     this.#host.discard(leftoversOf(this.#opened))
     this.#opened.lease?.release(false)
     yield* this.#host.flush()

@@ -38,8 +38,8 @@ export interface OpenLayer {
   readonly key: 'lowerdir+' | 'datadir+'
   /** what the caller's own fd showed */
   readonly identity: Identity
-  /** kept open: below the stack's idmapped tree if it has one, else the caller's view */
-  readonly fd: HeldFd
+  /** kept open: below the stack's idmapped tree if it has one, else the caller's view; not if reached by name */
+  readonly fd: HeldFd | undefined
   readonly group: number
   /** below the group's root; undefined if the layer is that root */
   readonly name: Buffer | undefined
@@ -48,6 +48,10 @@ export interface OpenLayer {
 export interface Group {
   /** what a tree is cloned from: an fd in the caller's namespace, or one below the stack's tree */
   readonly root: HeldFd
+  /** what names are looked up in for mounts with the stack's mapping; only if layers have names in it */
+  readonly tree?: HeldFd
+  /** the mount that `tree` is */
+  readonly mountId?: bigint
 }
 
 /** Mode, owner and extended attributes of the top layer: what a new upper takes over. */
@@ -83,28 +87,36 @@ export function setDirectory(fs: Slot, key: string, dir: FdArg, features: Featur
 
 /** Every layer by the fd that is kept of it. */
 export function lowersByFd(fs: Slot, layers: OpenLayers, features: Features): Fragment {
-  return layers.list.map(({ key, fd, subject }) => setDirectory(fs, key, fd, features, { subject }))
+  return layers.list.map(({ key, fd, subject }) => setDirectory(fs, key, fd!, features, { subject }))
 }
 
-/** The slots that `lowersByName` uses: the trees in the order of the groups, and one to spare. */
-export interface TreeSlots {
-  readonly trees: readonly Slot[]
-  readonly mounts: readonly Register[]
+/** Where names are looked up: a tree for each group, the id of its mount, and a slot to spare. */
+export interface Trees {
+  readonly trees: readonly FdArg[]
+  readonly mounts: readonly (Register | bigint)[]
   readonly spare: Slot
 }
 
+/** The trees that the stack has already. */
+export const ownTrees = ({ groups }: OpenLayers, spare: Slot): Trees => ({
+  trees: groups.map(({ root, tree }) => tree ?? root),
+  mounts: groups.map(({ mountId }) => mountId ?? 0n),
+  spare,
+})
+
 /**
- * Every layer by its name below new trees, one a group. Each name is looked at first: it must still show
- * the directory that was opened, and through the tree's own mount (the registers hold their ids; a symbolic
- * link put in its place would lead out of it). The thread's directory is a tree afterwards.
+ * Every layer by its name below a tree. Each name is looked at first: it must still show the directory that
+ * was opened, and through the tree's own mount (a symbolic link put in its place would lead out of it). The
+ * thread's directory is a tree afterwards. A layer that is a group's root goes by fd.
  */
-export function lowersByName(fs: Slot, layers: OpenLayers, slots: TreeSlots, features: Features): Fragment {
+export function lowersByName(fs: Slot, layers: OpenLayers, slots: Trees, features: Features): Fragment {
   const steps: Step[] = []
   let at = -1
-  for (const { group, name, key, identity, subject } of layers.list) {
+  for (const { group, name, key, identity, subject, fd } of layers.list) {
     const tree = slots.trees[group]!
     if (name === undefined) {
-      steps.push(setFd(fs, key, tree, { subject }))
+      // a new tree's root; of the stack's own trees, the layer that was kept
+      steps.push(setDirectory(fs, key, 'slot' in tree ? tree : fd!, features, { subject }))
       continue
     }
     const mount = { field: statxField.mountId, value: slots.mounts[group]! }
@@ -112,9 +124,9 @@ export function lowersByName(fs: Slot, layers: OpenLayers, slots: TreeSlots, fea
     if (name.length > maxString) {
       const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS
       steps.push(
-        openat2(slots.spare, tree, name, f.O_PATH | f.O_DIRECTORY, beneath, { subject }),
+        openat2(slots.spare, tree, name, directoryFlags(features), beneath, { subject }),
         statxFd(slots.spare, features.uniqueMountId, { expect, subject }),
-        setFd(fs, key, slots.spare, { subject }),
+        setDirectory(fs, key, slots.spare, features, { subject }),
         close(slots.spare),
       )
       continue

@@ -37,13 +37,15 @@ export interface Opened {
   readonly lease: MappingLease | undefined
 }
 
-/**
- * Opens the layers.
- *
- * @param grouped also without an idmap, find out which layers can share a tree: for mounts with mappings
- *   of their own
- */
-export function* openLayers(host: Host, spec: StackSpec, grouped: boolean): Flow<Opened> {
+export interface OpenOptions {
+  /** also without an idmap, find out which layers can share a tree: for mounts with mappings of their own */
+  readonly grouped: boolean
+  /** no fd is kept of a layer that can be reached by its name below its group's directory */
+  readonly byName: boolean
+}
+
+/** Opens the layers. */
+export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: OpenOptions): Flow<Opened> {
   const pool = host.here().composing
   const look = planLook(spec, host.features)
   const looked = yield { plan: look.plan, pool, abortable: true }
@@ -60,14 +62,18 @@ export function* openLayers(host: Host, spec: StackSpec, grouped: boolean): Flow
     return { layers: ungrouped(spec, seen), top, fds: looked.outputs, trees: [], lease: undefined }
   }
   const lease = spec.idmap && host.mapping(spec.idmap)
+  const joining = new Joining(spec, seen, lease, own, byName)
   try {
-    const layers = yield* joinTrees(host, pool, spec, seen, lease, own)
-    return { layers, top, fds: [...own.fds], trees: own.trees, lease }
+    yield* joining.run(host, pool)
   } catch (error) {
     host.discard({ fds: [...own.fds], trees: own.trees })
     lease?.release(false)
     throw error
   }
+  const drop = joining.unused()
+  for (const fd of drop) own.fds.delete(fd)
+  host.discard({ fds: drop })
+  return { layers: joining.layers(), top, fds: [...own.fds], trees: own.trees, lease }
 }
 
 /** What a stack being opened has to close if that fails, or when it is closed. */
@@ -116,84 +122,137 @@ export function layerOf(
   return { subject, key: subject.option === 'datadir' ? 'datadir+' : 'lowerdir+', identity, ...reached }
 }
 
-/** Makes the trees; `own` is kept up to date with what the stack has to close. */
-function* joinTrees(
-  host: Host,
-  pool: Pool,
-  spec: StackSpec,
-  seen: readonly Seen[],
-  lease: MappingLease | undefined,
-  { fds, trees: ownTrees }: Owned,
-): Flow<OpenLayers> {
-  const { features } = host
-  const idmap = spec.idmap
-  let wanted = candidates(seen)
-  const joined = new Set(wanted.flatMap(({ members }) => members))
-  let alone = seen.map((_, i) => i).filter((i) => !joined.has(i))
-  const list: OpenLayer[] = []
-  const groups: Group[] = []
-  const drop: number[] = []
+/** Layers on their way into groups. Every fd that comes up is in `own` at once, whatever happens next. */
+class Joining {
+  readonly #spec: StackSpec
+  readonly #seen: readonly Seen[]
+  readonly #lease: MappingLease | undefined
+  readonly #own: Owned
+  readonly #byName: boolean
+  readonly #list: OpenLayer[] = []
+  readonly #groups: Group[] = []
 
-  while (wanted.length > 0 || alone.length > 0) {
-    const trees = planTrees({ spec, features, seen, candidates: wanted, alone, idmap, lease })
-    let outcome: Outcome
-    try {
-      outcome = yield { plan: trees.plan, pool, abortable: true }
-    } catch (error) {
-      const stale = staleTree(error, trees, wanted)
-      if (stale === undefined) throw error
-      lease?.dropTree(stale)
-      continue
-    }
-    const fdOf = (slot: Slot) => outcome.outputs[trees.outputs.indexOf(slot)]!
-    if (trees.userns) lease?.addUserns(fdOf(trees.userns))
-    const failed: number[] = []
-    wanted.forEach(({ parent, mountId, members }, g) => {
-      const group = trees.groups[g]!
-      const identity = identityOf(outcome.report(group.report)!)
-      const parentFd = fdOf(group.parent)
-      fds.add(parentFd)
-      const usable = identity.mountId === mountId
-      if (group.tree) lease?.addTree(parent, { fd: fdOf(group.tree), identity })
-      const number = groups.length
-      if (usable) groups.push({ root: held(parentFd, parent.toString('latin1')) })
-      for (const i of members) {
-        const { slot, report } = trees.layers.get(i)!
-        const fd = fdOf(slot)
-        const again = outcome.report(report)
-        const same = usable && again !== undefined && sameDirectory(identityOf(again), seen[i]!.identity)
-        if (!same) {
-          failed.push(i)
-          if (fd >= 0) drop.push(fd)
-          continue
-        }
-        // one fd a layer is kept: below the tree, or else the caller's view
-        const kept = idmap ? fd : seen[i]!.fd.fd
-        const spare = idmap ? seen[i]!.fd.fd : fd
-        fds.delete(spare)
-        fds.add(kept)
-        drop.push(spare)
-        const name = relativeTo(parent, seen[i]!.path!)
-        list[i] = layerOf(spec, i, seen[i]!, { fd: held(kept, layerName(spec, i)), group: number, name })
+  constructor(
+    spec: StackSpec,
+    seen: readonly Seen[],
+    lease: MappingLease | undefined,
+    own: Owned,
+    byName: boolean,
+  ) {
+    this.#spec = spec
+    this.#seen = seen
+    this.#lease = lease
+    this.#own = own
+    this.#byName = byName
+  }
+
+  *run({ features }: Host, pool: Pool): Flow<void> {
+    const seen = this.#seen
+    let wanted = candidates(seen)
+    const joined = new Set(wanted.flatMap(({ members }) => members))
+    let alone = seen.map((_, i) => i).filter((i) => !joined.has(i))
+    while (wanted.length > 0 || alone.length > 0) {
+      const { idmap } = this.#spec
+      const input = { spec: this.#spec, features, seen, candidates: wanted, alone, idmap, lease: this.#lease }
+      const trees = planTrees(input)
+      let outcome: Outcome
+      try {
+        outcome = yield { plan: trees.plan, pool, abortable: true }
+      } catch (error) {
+        const stale = staleTree(error, trees, wanted)
+        if (stale === undefined) throw error
+        this.#lease?.dropTree(stale)
+        continue
       }
-    })
+      const failed = this.#take(trees, wanted, alone, outcome)
+      wanted = []
+      alone = failed
+    }
+  }
+
+  /** Puts layers into groups; answers those that are not what their name shows below the group's root. */
+  #take(
+    trees: TreesPlan,
+    wanted: readonly Candidate[],
+    alone: readonly number[],
+    outcome: Outcome,
+  ): number[] {
+    const fds = new Map(trees.outputs.map((slot, i) => [slot, outcome.outputs[i]!]))
+    const treeSlots = new Set([
+      ...trees.groups.map(({ tree }) => tree),
+      ...trees.alone.values(),
+      trees.userns,
+    ])
+    for (const [slot, fd] of fds) if (fd >= 0 && !treeSlots.has(slot)) this.#own.fds.add(fd)
+    if (trees.userns) this.#lease?.addUserns(fds.get(trees.userns)!)
+    const failed = wanted.flatMap((candidate, g) => this.#takeGroup(trees, candidate, g, fds, outcome))
     for (const i of alone) {
       const slot = trees.alone.get(i)
-      const fd = slot ? held(fdOf(slot), layerName(spec, i)) : seen[i]!.fd
-      if (slot) ownTrees.push(fd.fd)
-      list[i] = layerOf(spec, i, seen[i]!, { fd, group: groups.length, name: undefined })
-      groups.push({ root: seen[i]!.fd })
+      if (slot) this.#own.trees.push(fds.get(slot)!)
+      const fd = slot ? held(fds.get(slot)!, layerName(this.#spec, i)) : this.#seen[i]!.fd
+      this.#add(i, { fd, group: this.#groups.length, name: undefined })
+      this.#groups.push({ root: this.#seen[i]!.fd })
     }
-    wanted = []
-    alone = failed
+    return failed
   }
-  host.discard({ fds: drop })
-  const usernsFd = lease?.usernsFd
-  return {
-    list,
-    groups,
-    idmapped: idmap !== undefined,
-    userns: usernsFd === undefined ? undefined : held(usernsFd, 'userns'),
+
+  #takeGroup(
+    trees: TreesPlan,
+    { parent: path, mountId, members }: Candidate,
+    index: number,
+    fds: ReadonlyMap<Slot, number>,
+    outcome: Outcome,
+  ): number[] {
+    const { parent, tree, report } = trees.groups[index]!
+    const identity = identityOf(outcome.report(report)!)
+    if (tree) this.#lease?.addTree(path, { fd: fds.get(tree)!, identity })
+    if (identity.mountId !== mountId) return [...members]
+    const treeFd = this.#lease?.tree(path)?.fd
+    const name = path.toString('latin1')
+    const group = this.#groups.length
+    const failed: number[] = []
+    let below = mountId
+    for (const i of members) {
+      const layer = trees.layers.get(i)!
+      const statx = outcome.report(layer.report)
+      const again = statx && identityOf(statx)
+      if (again === undefined || !sameDirectory(again, this.#seen[i]!.identity)) {
+        failed.push(i)
+        continue
+      }
+      below = again.mountId
+      // below the tree, or else the caller's view
+      const kept = treeFd === undefined ? this.#seen[i]!.fd.fd : fds.get(layer.slot)!
+      const fd = this.#byName ? undefined : held(kept, layerName(this.#spec, i))
+      this.#add(i, { fd, group, name: relativeTo(path, this.#seen[i]!.path!) })
+    }
+    const root = held(fds.get(parent)!, name)
+    this.#groups.push({
+      root,
+      tree: treeFd === undefined ? root : held(treeFd, `tree of ${name}`),
+      mountId: below,
+    })
+    return failed
+  }
+
+  #add(index: number, reached: Pick<OpenLayer, 'fd' | 'group' | 'name'>): void {
+    this.#list[index] = layerOf(this.#spec, index, this.#seen[index]!, reached)
+  }
+
+  /** Fds that were needed on the way only. */
+  unused(): number[] {
+    const kept = new Set([...this.#list.map(({ fd }) => fd?.fd), ...this.#groups.map(({ root }) => root.fd)])
+    return [...this.#own.fds].filter((fd) => !kept.has(fd))
+  }
+
+  layers(): OpenLayers {
+    const usernsFd = this.#lease?.usernsFd
+    return {
+      list: this.#list,
+      groups: this.#groups,
+      idmapped: this.#lease !== undefined,
+      userns: usernsFd === undefined ? undefined : held(usernsFd, 'userns'),
+    }
   }
 }
 

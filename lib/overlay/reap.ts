@@ -62,8 +62,8 @@ export function planDiscard({ fds = [], trees = [] }: Leftovers): Plan {
   const b = new PlanBuilder('discard')
   const [first, ...others] = trees.map((fd, i) => b.input(`tree ${i}`, fd, 'tree'))
   for (const tree of others) {
-    // where a tree cannot be hung up (before 6.15) its close takes it down
-    b.add({ ...c.hangBelow(tree, first!), tolerate: [EINVAL] })
+    // where a tree cannot be hung up (before 6.15; its directory was deleted) its close takes it down
+    b.add({ ...c.hangBelow(tree, first!), tolerate: cannotHang })
     b.add(c.close(tree))
   }
   if (first) b.add(c.close(first))
@@ -71,4 +71,5 @@ export function planDiscard({ fds = [], trees = [] }: Leftovers): Plan {
   return b.build()
 }
 
-const EINVAL = 22
+/** EPERM, ENOENT, EBUSY, EINVAL, ENOSPC, ELOOP */
+const cannotHang = [1, 2, 16, 22, 28, 40]

@@ -1,4 +1,5 @@
 import { binding } from '../binding.js'
+import { diagnoseAttach } from '../diagnose.js'
 import { invalidArgType, invalidArgValue, invalidState, unknownOption } from '../errors.js'
 import * as f from '../flags.js'
 import { cString, type PathLike } from '../path.js'
@@ -42,6 +43,17 @@ export interface AttachOptions {
 
 type Phase = 'detached' | 'attached' | 'gone' | 'released'
 
+/** Where a mount is, if it is attached. */
+export interface Whereabouts {
+  target: Buffer | undefined
+  readonly mountId: bigint
+}
+
+/** True if the mount that was attached there is still what is there. */
+export function isPresent({ target, mountId }: Whereabouts, unique: boolean): boolean {
+  return target !== undefined && mountIdAt(target, unique) === mountId
+}
+
 /** What a detached rootfs that is dropped without being unmounted leaves behind. */
 const dropped = new FinalizationRegistry<{ fd: number; host: Host; reservations: readonly Reservation[] }>(
   ({ fd, host, reservations }) => {
@@ -64,7 +76,10 @@ export class Rootfs {
   readonly #state: RootfsState
   #phase: Phase
   #target: Buffer | undefined
+  #namespace: number
   #mountFd: number | undefined
+  /** @internal kept by the table of uppers, which must not keep the handle */
+  readonly whereabouts: Whereabouts
   /** the operation that is under way: there is one at a time */
   #busy: Promise<void> | undefined
 
@@ -73,6 +88,8 @@ export class Rootfs {
     this.#host = host
     this.#state = state
     this.#target = state.target
+    this.#namespace = state.namespace
+    this.whereabouts = { target: state.target, mountId: state.mountId }
     this.#mountFd = state.mountFd
     this.#phase = state.target === undefined ? 'detached' : 'attached'
     if (state.mountFd !== undefined) {
@@ -129,9 +146,9 @@ export class Rootfs {
    * If it fails, the rootfs is still detached.
    *
    * @param target an existing directory
-   * @throws MountError ENOENT, ENOTDIR: no directory · EINVAL: a symbolic link · EPERM
+   * @throws MountError ENOENT: there is nothing · EINVAL: a symbolic link, or no directory · EPERM
    */
-  attach(target: PathLike, options: AttachOptions = {}): Promise<void> {
+  async attach(target: PathLike, options: AttachOptions = {}): Promise<void> {
     const flow = this.#attach(target, options)
     return this.#exclusive(() => drive(flow))
   }
@@ -158,13 +175,20 @@ export class Rootfs {
 
   *#attachFlow(path: Buffer, propagation: number | undefined): Flow<void> {
     const mount = held(this.#mountFd!, 'mount')
+    const { composing, namespace } = this.#host.here()
     const b = new PlanBuilder(this.rung)
     const attach = c.attach(mount, path, { subject: { option: 'target', path } })
     b.add(attach)
     if (propagation !== undefined) b.add(propagationStep(b, mount, attach, propagation))
-    yield { plan: b.build(), pool: this.#host.here().composing, abortable: false }
+    try {
+      yield { plan: b.build(), pool: composing, abortable: false }
+    } catch (error) {
+      throw diagnoseAttach(error)
+    }
     dropped.unregister(this)
     this.#target = path
+    this.#namespace = namespace
+    this.whereabouts.target = path
     this.#phase = 'attached'
     // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
     binding.closeOwned(this.#mountFd!)
@@ -179,9 +203,9 @@ export class Rootfs {
    * @throws MountError EINVAL: it is not mounted there any more · EBUSY: another mount covers it, or, with
    *   `lazy: false`, it is in use. Nothing has been unmounted then
    */
-  unmount(options: UnmountOptions = {}): Promise<void> {
+  async unmount(options: UnmountOptions = {}): Promise<void> {
     const lazy = checkLazy(options)
-    if (this.#phase === 'gone') return Promise.resolve()
+    if (this.#phase === 'gone') return
     return this.#exclusive(() => drive(this.#unmount(lazy)))
   }
 
@@ -205,7 +229,7 @@ export class Rootfs {
       yield { plan: planCloseMount(fd), pool, abortable: false }
       return
     }
-    if (this.#state.namespace !== namespace) {
+    if (this.#namespace !== namespace) {
       throw invalidState('the rootfs was attached in another mount namespace than the caller is in now')
     }
     const { mountId, dev, kind } = this.#state
@@ -235,14 +259,6 @@ export class Rootfs {
     }
     this.#phase = 'released'
     return fd
-  }
-
-  /** @internal A function that tells, without this handle, whether the mount is still there. */
-  presence(): (() => boolean) | undefined {
-    const { mountId } = this.#state
-    const target = this.#state.target
-    if (target === undefined) return undefined
-    return () => mountIdAt(target, this.#host.features.uniqueMountId) === mountId
   }
 
   [Symbol.dispose](): void {

@@ -12,7 +12,7 @@ import type { Idmap } from '../idmap.js'
 import * as c from '../program/calls.js'
 import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
-import { type HeldFd, type Slot, type Step, statxField } from '../program/step.js'
+import { type FdArg, type HeldFd, type Slot, type Step, statxField } from '../program/step.js'
 import { commonParent, relativeTo } from './bytes.js'
 import { directoryFlags } from './layers.js'
 import type { MappingLease } from './mappings.js'
@@ -112,15 +112,15 @@ export function planTrees({ spec, features, seen, candidates, alone, idmap, leas
     return slot
   }
   let userns: Slot | undefined
-  let usernsFd = lease?.usernsFd === undefined ? undefined : held(lease.usernsFd, 'userns')
+  let usernsFd: FdArg | undefined = lease?.usernsFd === undefined ? undefined : held(lease.usernsFd, 'userns')
   const namespace = () => {
     if (usernsFd) return usernsFd
     const made = usernsSteps(b, idmap!, (slot) => {
       userns = b.output(slot)
       outputs.push(slot)
     })
-    usernsFd = made as HeldFd
-    return usernsFd
+    usernsFd = made
+    return made
   }
   const attributes = () => ({ set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: namespace() })
   const layers = new Map<number, { slot: Slot; report: Step }>()

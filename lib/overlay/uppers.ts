@@ -9,7 +9,7 @@ export interface UpperUse {
   /** where it is mounted; for the message */
   readonly where: string
   /** false when the mount is gone, whoever took it away */
-  readonly inUse: () => boolean
+  inUse(): boolean
 }
 
 export interface Reservation {

@@ -3,18 +3,20 @@ import * as f from '../flags.js'
 import { type Idmap, isMapped } from '../idmap.js'
 import { close, openat, userns } from '../program/calls.js'
 import { cwd, held, type PlanBuilder } from '../program/plan.js'
-import type { FdArg, Slot } from '../program/step.js'
+import type { Slot } from '../program/step.js'
 
 const subject = { option: 'idmap' }
 
 /** An fd of the namespace, for steps that follow. `keep`: it is handed out, else closed at the end. */
-export function usernsSteps(b: PlanBuilder, idmap: Idmap, keep?: (slot: Slot) => void): FdArg {
-  if (!isMapped(idmap) && typeof idmap.userns === 'number') return held(idmap.userns, 'userns')
+export function usernsSteps(b: PlanBuilder, idmap: Idmap, keep?: (slot: Slot) => void): Slot {
   const slot = b.slot('userns')
   if (isMapped(idmap)) b.add(userns(slot, idmap.uidMap, idmap.gidMap, { subject }))
-  else {
-    const path = idmap.userns as Uint8Array
-    b.add(openat(slot, cwd, path, f.O_RDONLY, { subject: { ...subject, path } }))
+  else if (typeof idmap.userns === 'number') {
+    // an fd of our own: the caller may close his when the call has ended
+    const path = ['/proc/self/fd/', held(idmap.userns, 'userns')]
+    b.add(openat(slot, cwd, path, f.O_RDONLY, { subject: { ...subject, path: `fd ${idmap.userns}` } }))
+  } else {
+    b.add(openat(slot, cwd, idmap.userns, f.O_RDONLY, { subject: { ...subject, path: idmap.userns } }))
   }
   if (keep) keep(slot)
   else b.always(close(slot))

@@ -94,7 +94,10 @@ export function encodeFragment(fragment: Fragment): Uint8Array {
   let bytes = fragments.get(fragment)
   if (bytes === undefined) {
     writer.reset()
-    for (const step of fragment) writeStep(step, none)
+    for (const step of fragment) {
+      if (step.ifDone) throw new Error(`${step.call}: a step of a shared fragment depends on no other`)
+      writeStep(step, none)
+    }
     bytes = writer.take()
     fragments.set(fragment, bytes)
   }
@@ -121,7 +124,7 @@ export function encode(plan: Plan): Uint8Array {
   plan.parts.forEach((part, i) => {
     const bytes = cached[i]
     if (bytes !== undefined) writer.append(bytes)
-    else for (const step of part) writeStep(step, step.ifDone ? (indices.get(step.ifDone) ?? none) : none)
+    else for (const step of part) writeStep(step, conditionOf(step, indices))
   })
   return writer.take()
 }
@@ -134,17 +137,28 @@ function indexConditions(plan: Plan): Map<Step, number> {
     for (const step of part) if (step.ifDone) wanted.add(step.ifDone)
   }
   const indices = new Map<Step, number>()
-  if (wanted.size === 0) return indices
-  let base = 0
-  for (const part of plan.parts) {
-    if (!fragments.has(part)) {
-      part.forEach((step, i) => {
-        if (wanted.has(step)) indices.set(step, base + i)
-      })
+  const look = (isEncoded: boolean) => {
+    let base = 0
+    for (const part of plan.parts) {
+      if (fragments.has(part) === isEncoded) {
+        part.forEach((step, i) => {
+          if (wanted.has(step)) indices.set(step, base + i)
+        })
+      }
+      base += part.length
     }
-    base += part.length
   }
+  if (wanted.size > 0) look(false)
+  // hardly ever: nothing is known of an encoded fragment but its bytes and its steps, which are many
+  if (indices.size < wanted.size) look(true)
   return indices
+}
+
+function conditionOf({ call, ifDone }: Step, indices: ReadonlyMap<Step, number>): number {
+  if (ifDone === undefined) return none
+  const index = indices.get(ifDone)
+  if (index === undefined) throw new Error(`${call} depends on a step that is not in the plan`)
+  return index
 }
 
 function writeStep(step: Step, ifDone: number): void {

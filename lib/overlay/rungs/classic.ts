@@ -19,6 +19,7 @@ import { cwd, PlanBuilder } from '../../program/plan.js'
 import { isSlot, type Slot, type Step, statfsField, type TextPart } from '../../program/step.js'
 import type { OpenLayers } from '../layers.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
+import { isReadOnly } from './fs-context.js'
 import { type Composition, cloneNote, propagationNote, type RungInput } from './rung.js'
 
 export const name = 'classic'
@@ -47,7 +48,7 @@ export function plan(input: RungInput): Composition {
   const mount = b.slot('mount')
   b.add(c.openat(mount, cwd, target, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW, { subject }))
   b.always(c.close(mount))
-  if (upper) {
+  if (upper && !isReadOnly(spec)) {
     const expect = [{ field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }]
     b.add(c.fstatfs(mount, { expect, subject: { option: 'upperdir', path: spec.upperdir } }))
   }
@@ -72,6 +73,7 @@ function noIdmap(): never {
 
 function overlaySteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot, upper: Upper | undefined): Step {
   const data = overlayData(layers, spec.options.list, upper)
+  if (isReadOnly(spec)) b.note('mount(2) makes the superblock read-only too, not this mount alone')
   const step = c.mount('overlay', [at], 'overlay', spec.attributes.ms, data, { commits: true })
   b.add(step)
   return step
@@ -86,7 +88,8 @@ function overlayData(
   const parts: TextPart[] = ['lowerdir=']
   layers.list.forEach(({ key, fd }, i) => {
     if (i > 0) parts.push(key === 'datadir+' ? '::' : ':')
-    parts.push(fd)
+    // this rung keeps an fd of every layer
+    parts.push(fd!)
   })
   if (upper) parts.push(',upperdir=', upper.upper, ',workdir=', upper.work)
   const rest = options
@@ -107,7 +110,9 @@ function partLength(part: TextPart): number {
 
 /** mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew. */
 function bindSteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot): Step {
-  const { fd, subject } = layers.list[0]!
+  const { fd: kept, subject } = layers.list[0]!
+  // a layer on its own is never reached by name
+  const fd = kept!
   const bind = c.mount([fd], [at], null, f.MS_BIND, null, { commits: true, subject })
   const flags = f.MS_REMOUNT | f.MS_BIND | f.MS_RDONLY | spec.attributes.ms
   b.note(cloneNote, 'the clone is writable for a moment: mount(2) makes it read-only by a second call')

@@ -12,7 +12,9 @@ import { type Composition, cloneNote, type RungInput } from './rung.js'
 
 export function planClone(rung: string, input: RungInput): Composition {
   const { layers, spec, features } = input
-  const { fd, subject } = layers.list[0]!
+  const { fd: kept, subject } = layers.list[0]!
+  // a layer on its own is never reached by name
+  const fd = kept!
   const b = new PlanBuilder(rung).note(cloneNote, ...input.notes)
   const mount = b.slot('mount')
   createSteps(b, input)

@@ -11,9 +11,9 @@
 import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { statxField } from '../../program/step.js'
-import { lowersByFd, lowersByName } from '../layers.js'
+import { lowersByName } from '../layers.js'
 import { planClone } from './clone.js'
-import { planContext } from './fs-context.js'
+import { ownLowers, planContext } from './fs-context.js'
 import { type Composition, cachedFragment, type Output, type RungInput } from './rung.js'
 
 export const name = 'detached-tree'
@@ -22,12 +22,7 @@ export function plan(input: RungInput): Composition {
   const { layers, spec, features, fragments } = input
   if (layers.list.length === 1 && spec.upperdir === undefined) return planClone(name, input)
   if (spec.idmap === undefined) {
-    return planContext(name, input, (_, fs) => ({
-      prepare: () => {},
-      fragment: cachedFragment(fragments, 'by fd', () => lowersByFd(fs, layers, features)),
-      changesDirectory: false,
-      outputs: [],
-    }))
+    return planContext(name, input, (b, fs) => ownLowers(b, fs, input))
   }
   return planContext(name, input, (b, fs, userns) => {
     const trees = layers.groups.map((_, i) => b.slot(layers.groups.length === 1 ? 'tree' : `tree ${i}`))

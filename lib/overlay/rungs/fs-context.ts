@@ -15,10 +15,11 @@ import * as c from '../../program/calls.js'
 import { encodeFragment } from '../../program/encode.js'
 import { type Fragment, PlanBuilder } from '../../program/plan.js'
 import { type FdArg, type Slot, type Step, statfsField } from '../../program/step.js'
-import { setDirectory } from '../layers.js'
+import { lowersByFd, lowersByName, ownTrees, setDirectory } from '../layers.js'
+import type { MountSpec } from '../spec.js'
 import { asMappedRoot, createSteps, upperSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
-import { type Composition, type Output, propagationNote, type RungInput } from './rung.js'
+import { type Composition, cachedFragment, type Output, propagationNote, type RungInput } from './rung.js'
 
 /** How a rung brings its layers into the context. */
 export interface Lowers {
@@ -28,6 +29,19 @@ export interface Lowers {
   /** the thread's working directory is another one afterwards */
   readonly changesDirectory: boolean
   readonly outputs: readonly Output[]
+}
+
+/** The stack's layers as they are: by the fds that it keeps, or by name where it keeps none. */
+export function ownLowers(b: PlanBuilder, fs: Slot, { layers, features, fragments }: RungInput): Lowers {
+  const prepare = () => {}
+  if (layers.list.every(({ fd }) => fd !== undefined)) {
+    const fragment = cachedFragment(fragments, 'by fd', () => lowersByFd(fs, layers, features))
+    return { prepare, fragment, changesDirectory: false, outputs: [] }
+  }
+  const spare = b.slot('layer')
+  const make = () => lowersByName(fs, layers, ownTrees(layers, spare), features)
+  const fragment = cachedFragment(fragments, 'by name, own', make)
+  return { prepare, fragment, changesDirectory: true, outputs: [] }
 }
 
 /**
@@ -79,7 +93,7 @@ export function planContext(
   else b.add(create)
   const mount = b.slot('mount')
   b.add(c.fsmount(mount, fs, spec.attributes.mountAttr))
-  if (upper)
+  if (upper && !isReadOnly(spec))
     b.add(c.fstatfs(mount, { expect: [notReadOnly], subject: { option: 'upperdir', path: spec.upperdir } }))
   const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
   b.add(identity)
@@ -91,6 +105,10 @@ export function planContext(
 
 /** Overlay comes up read-only, without an error, when it cannot prepare the work directory. */
 const notReadOnly = { field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }
+
+/** statfs shows a mount's own read-only flag and its superblock's as one: then there is nothing to tell apart. */
+export const isReadOnly = (spec: MountSpec): boolean =>
+  (spec.attributes.mountAttr & f.MOUNT_ATTR_RDONLY) !== 0
 
 /** Steps that attach a mount to its target, or leave it detached: then it is an output. */
 export function attachSteps(b: PlanBuilder, mount: Slot, { spec }: Pick<RungInput, 'spec'>): Output[] {
