@@ -10,12 +10,14 @@
 import { invalidArgValue } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
-import { extentsOf, type Idmap, outsideId } from '../idmap.js'
+import type { Idmap } from '../idmap.js'
 import * as c from '../program/calls.js'
 import { cwd, type PlanBuilder } from '../program/plan.js'
 import { type FdArg, type Register, type Slot, type Step, statxField } from '../program/step.js'
+import { isAcl, shiftAcl } from './acl.js'
 import { ancestors, commonParent, relativeTo } from './bytes.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
+import { idsOnDisk, type Owner, ownerOnDisk } from './owner.js'
 import type { MountSpec } from './spec.js'
 
 export interface Upper {
@@ -89,7 +91,7 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
   }
   const upper = open('upper', spec.upperdir)
   const work = open('work', spec.workdir)
-  if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(input, 0, 0))
+  if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(idsOnDisk(spec, input.idmap), 0, 0))
   if (made) adoptTop(b, upper, input, made)
   if (spec.options.resetVolatile) {
     b.add(
@@ -165,36 +167,20 @@ function idmappedUpper(
   return { upper: reopen('upper', paths[0], inode), work: reopen('work', paths[1], workInode), tree }
 }
 
-interface Owner {
-  readonly uid: number
-  readonly gid: number
-}
-
-/** The owner on disk of what the container sees as `uid:gid`. */
-function ownerOnDisk({ spec, idmap }: UpperInput, uid: number, gid: number): Owner {
-  if (idmap === undefined || spec.upper === 'idmapped') return { uid, gid }
-  const extents = extentsOf(idmap)
-  const onDisk = extents && { uid: outsideId(extents.uid, uid), gid: outsideId(extents.gid, gid) }
-  if (onDisk?.uid !== undefined && onDisk.gid !== undefined) return { uid: onDisk.uid, gid: onDisk.gid }
-  if (extents && (uid !== 0 || gid !== 0)) return ownerOnDisk({ spec, idmap } as UpperInput, 0, 0)
-  const why = extents
-    ? 'needs a mapping that holds id 0'
-    : 'needs a mapping, or a userns path of the form /proc/PID/ns/user: an fd does not tell which ids it maps'
-  throw invalidArgValue(spec.upper === 'shifted' ? 'options.upper' : 'options.create', spec.upper, why)
-}
-
 /** A new upper looks to the container as the top layer does. */
 function adoptTop(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): void {
   const { top } = input
   const subject = { option: 'upperdir', path: input.spec.upperdir! }
   const isRoots = top.uid === 0 && top.gid === 0
+  const onDisk = idsOnDisk(input.spec, input.idmap)
   if (input.spec.upper !== 'shifted' || !isRoots) {
-    chownUpper(b, upper, input, ownerOnDisk(input, top.uid, top.gid), made)
+    chownUpper(b, upper, input, ownerOnDisk(onDisk, top.uid, top.gid), made)
   }
   // chown takes the set-id bits away, and mkdir the umask's
   b.add(c.chmod(['/proc/self/fd/', upper], top.mode & 0o7777, { ifDone: made, subject }))
   for (const [name, value] of top.xattrs) {
-    b.add(c.lsetxattr(['/proc/self/fd/', upper, '/.'], name, value, { ifDone: made, subject }))
+    const shifted = isAcl(name) ? shiftAcl(value, onDisk) : value
+    b.add(c.lsetxattr(['/proc/self/fd/', upper, '/.'], name, shifted, { ifDone: made, subject }))
   }
 }
 
@@ -210,16 +196,8 @@ function chownUpper(b: PlanBuilder, upper: Slot, { spec }: UpperInput, owner: Ow
  * (seen on Linux 6.18).
  */
 export function asMappedRoot(b: PlanBuilder, idmap: Idmap, create: Step): void {
-  const extents = extentsOf(idmap)
-  const uid = extents && outsideId(extents.uid, 0)
-  const gid = extents && outsideId(extents.gid, 0)
-  if (uid === undefined || gid === undefined) {
-    throw invalidArgValue(
-      'options.upper',
-      'idmapped',
-      'needs a mapping that holds id 0, or a path /proc/PID/ns/user of one',
-    )
-  }
+  const ids = idsOnDisk({ upper: 'shifted', create: false }, idmap)
+  const { uid, gid } = ownerOnDisk(ids, 0, 0)
   b.add(c.keepCapabilities, c.setfsuid(uid), c.setfsgid(gid), create)
   b.always(c.setfsuid(process.geteuid?.() ?? 0), c.setfsgid(process.getegid?.() ?? 0))
 }

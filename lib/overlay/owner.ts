@@ -1,0 +1,40 @@
+/**
+ * Whose a file is on disk: what the container sees as an id, under each way an upper can be mapped.
+ */
+import { invalidArgValue } from '../errors.js'
+import { extentsOf, type Idmap, outsideId } from '../idmap.js'
+import type { IdShift } from './acl.js'
+import type { MountSpec } from './spec.js'
+
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+const unchanged: IdShift = { uid: (id) => id, gid: (id) => id }
+
+/** Ids on disk for ids in the container: the same without a mapping, and where the upper is idmapped itself. */
+export function idsOnDisk(spec: Pick<MountSpec, 'upper' | 'create'>, idmap: Idmap | undefined): IdShift {
+  if (idmap === undefined || spec.upper === 'idmapped') return unchanged
+  const extents = extentsOf(idmap)
+  if (extents === undefined) {
+    const name = spec.upper === 'asis' ? 'options.create' : 'options.upper'
+    const why =
+      'needs a mapping, or a userns path of the form /proc/PID/ns/user: an fd does not tell which ids it maps'
+    throw invalidArgValue(name, spec.upper === 'asis' ? spec.create : spec.upper, why)
+  }
+  return { uid: (id) => outsideId(extents.uid, id), gid: (id) => outsideId(extents.gid, id) }
+}
+
+/** An owner on disk; that of the container's root where the ids are not mapped. */
+export function ownerOnDisk(ids: IdShift, uid: number, gid: number): Owner {
+  const owner = { uid: ids.uid(uid) ?? ids.uid(0), gid: ids.gid(gid) ?? ids.gid(0) }
+  if (owner.uid === undefined || owner.gid === undefined) {
+    throw invalidArgValue(
+      'options.idmap',
+      `no id for ${uid}:${gid}`,
+      'must map id 0: the upper belongs to the container’s root',
+    )
+  }
+  return { uid: owner.uid, gid: owner.gid }
+}
