@@ -66,7 +66,7 @@ const table: readonly Row[] = [
     codes: ['EPERM'],
     causes: [
       () =>
-        'this process may not make a user namespace with such a mapping: CAP_SETUID and CAP_SETGID, or user namespaces are forbidden here',
+        'this process may not make a user namespace with such a mapping: its outside ids must be mapped here, it takes CAP_SETUID and CAP_SETGID, and user namespaces must be allowed',
     ],
   },
   {
@@ -92,7 +92,8 @@ const table: readonly Row[] = [
     calls: ['open_tree_attr', 'mount_setattr', 'open_tree'],
     codes: ['EPERM'],
     causes: [
-      (c) => `no CAP_SYS_ADMIN over the file system of ${subjectOf(c)}, or its mount is idmapped already`,
+      (c) =>
+        `no CAP_SYS_ADMIN over the file system of ${subjectOf(c)}, its mount is idmapped already, or the user namespace is the initial one`,
     ],
   },
   { calls: ['fsconfig'], codes: ['EINVAL'], about: /^options\./, causes: [cause.unknownToKernel] },
@@ -139,7 +140,11 @@ const table: readonly Row[] = [
   {
     calls: ['fsconfig', 'mount', 'fsopen'],
     codes: ['EPERM'],
-    causes: [cause.conflictingOptions, () => 'CAP_SYS_ADMIN is missing, here or over the mount of a layer'],
+    causes: [
+      cause.conflictingOptions,
+      cause.needsTrusted,
+      () => 'CAP_SYS_ADMIN is missing, here or over the mount of a layer',
+    ],
   },
   { calls: ['fsopen', 'mount'], codes: ['ENODEV'], causes: [() => 'this kernel has no overlay file system'] },
   {

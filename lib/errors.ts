@@ -85,7 +85,10 @@ export class MountError extends SyscallError {
 MountError.prototype.name = 'MountError'
 
 /** The same failure with what was found out about it since. */
-export function refine(error: MountError, found: { hint?: string | undefined; rung?: string }): MountError {
+export function refine(
+  error: MountError,
+  found: { hint?: string | undefined; rung?: string | undefined },
+): MountError {
   const { syscall, call, log, step, rung, path, dest, hint } = error
   const known = { errno: -error.errno, syscall, call, log, step, rung, path, dest, hint }
   return new MountError({ ...known, ...found, cause: error.cause })

@@ -18,10 +18,13 @@ export interface IdExtent {
   length: number
 }
 
-/** The same as OCI's runtime-spec writes it. */
+/** The same as OCI's runtime-spec writes it (linux.uidMappings, linux.gidMappings). */
 export interface OciIdExtent {
+  /** `inside` */
   containerID: number
+  /** `outside` */
   hostID: number
+  /** `length` */
   size: number
 }
 
@@ -79,7 +82,8 @@ export function parseIdmap(option: unknown, name: string): Idmap {
 
 function parseUserns(userns: unknown, name: string): Uint8Array | number {
   if (typeof userns === 'number') {
-    if (!Number.isInteger(userns) || userns < 0) throw outOfRange(name, 'an open fd', userns)
+    if (!Number.isInteger(userns) || userns < 0 || userns > 0x7fff_ffff)
+      throw outOfRange(name, 'an open fd', userns)
     return userns
   }
   if (typeof userns !== 'string' && !(userns instanceof Uint8Array)) {
@@ -143,7 +147,11 @@ function refuseOverlap(extents: readonly IdExtent[], side: 'inside' | 'outside',
     const after = sorted[i]!
     if (before.extent[side] + before.extent.length > after.extent[side]) {
       const [a, b] = [before.index, after.index].sort((x, y) => x - y)
-      throw invalidArgValue(name, extents, `extents ${a} and ${b} overlap ${side} the namespace`)
+      throw invalidArgValue(
+        name,
+        extents,
+        `is ambiguous: extents ${a} and ${b} overlap ${side} the namespace`,
+      )
     }
   }
 }
@@ -160,6 +168,12 @@ function mapText(extents: readonly IdExtent[], name: string): string {
 export function outsideId(extents: readonly IdExtent[], inside: number): number | undefined {
   const extent = extents.find((e) => inside >= e.inside && inside - e.inside < e.length)
   return extent && extent.outside + (inside - extent.inside)
+}
+
+/** The id in the container for an id on the host; undefined if nothing is mapped to it. */
+export function insideId(extents: readonly IdExtent[], outside: number): number | undefined {
+  const extent = extents.find((e) => outside >= e.outside && outside - e.outside < e.length)
+  return extent && extent.inside + (outside - extent.outside)
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import { type Features, features } from './host/features.js'
 import { Mounter } from './mounter.js'
+import { checkCall } from './overlay/call-options.js'
 import { parseRung, type RungChoice } from './overlay/choose.js'
 import { type Explanation, explainOverlay } from './overlay/explanation.js'
 import type { Rootfs } from './overlay/rootfs.js'
@@ -25,6 +26,7 @@ export type { PathLike } from './path.js'
 export type { Cost } from './program/cost.js'
 export type { Plan } from './program/plan.js'
 
+/** What every call takes besides its options. */
 export interface CallOptions {
   /** whose threads and caches; `Mounter.default` if left out */
   mounter?: Mounter
@@ -36,7 +38,9 @@ export interface CallOptions {
  * Composes an overlay from layers and attaches it to `target`; without one it stays detached.
  *
  * One-shot: layers are opened, mounted and closed again. For many mounts of the same layers, open a
- * `LayerStack`. What the calls are, `explain` shows.
+ * `LayerStack`. What the calls are, `explain` shows. Linux 6.15 with an idmap; without one, by fd from 6.7 on and
+ * by mount(2) before. Needs CAP_SYS_ADMIN in the user namespace of the mount namespace, and with an idmap over the
+ * layers' file system.
  *
  * @returns the handle; the mount outlives it once it is attached
  * @throws MountError with the failing call, the kernel's log and a hint; nothing is mounted then · RungError if no
@@ -44,15 +48,16 @@ export interface CallOptions {
  * @see fsopen(2), fsconfig(2), fsmount(2), move_mount(2); Documentation/filesystems/overlayfs.rst
  */
 export async function mountOverlay(options: OverlayMountOptions, call: CallOptions = {}): Promise<Rootfs> {
-  const { mounter = Mounter.default, signal } = call
+  const { mounter = Mounter.default, signal } = checkCall(call, ['mounter', 'signal'])
   return mounter.mount(options, { signal })
 }
 
 /** As `mountOverlay`; the caller blocks while a thread of the mounter does it. */
 export function mountOverlaySync(
   options: OverlayMountOptions,
-  { mounter = Mounter.default }: CallOptions = {},
+  call: Omit<CallOptions, 'signal'> = {},
 ): Rootfs {
+  const { mounter = Mounter.default } = checkCall(call, ['mounter'])
   return mounter.mountSync(options)
 }
 

@@ -4,6 +4,7 @@
 import { invalidArgType, unknownOption } from './errors.js'
 import type { Features } from './host/features.js'
 import { MounterHost, type MounterOptions } from './mounter/host.js'
+import { checkCall } from './overlay/call-options.js'
 import { choose, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
@@ -58,7 +59,8 @@ export class Mounter {
   }
 
   /** @see mountOverlay */
-  async mount(options: OverlayMountOptions, { signal }: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+  async mount(options: OverlayMountOptions, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+    const { signal } = checkCall(call, ['signal'])
     const { stack, mount } = parseOverlay(options)
     signal?.throwIfAborted()
     return drive(this.#once(stack, mount), signal)
@@ -72,13 +74,13 @@ export class Mounter {
 
   *#once(stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
     const host = this.#host
-    choose(
+    const { rung } = choose(
       { idmap: stack.idmap !== undefined, detached: mount.target === undefined },
       host.features,
       host.rung,
     )
     const here = host.here()
-    const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false })
+    const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false }, rung)
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)
     } finally {
@@ -88,7 +90,8 @@ export class Mounter {
   }
 
   /** @see LayerStack.open */
-  async open(options: StackOptions, { signal }: { signal?: AbortSignal } = {}): Promise<LayerStack> {
+  async open(options: StackOptions, call: { signal?: AbortSignal } = {}): Promise<LayerStack> {
+    const { signal } = checkCall(call, ['signal'])
     const spec = parseStack(options)
     signal?.throwIfAborted()
     return drive(LayerStack.openFlow(this.#host, spec), signal)

@@ -19,7 +19,8 @@ struct Values {
 
 using Invoke = long (*)(const Values&, const Step&, void* out);
 
-enum class Trait { kNone, kCloses, kChangesDirectory };
+// kMakesFd: its result is an fd, and it must have a slot for it; no other call may have one.
+enum class Trait { kNone, kMakesFd, kCloses, kChangesDirectory };
 
 struct Call {
   const char* name;

@@ -44,10 +44,12 @@ Pool* Environment::FindPool(uint32_t id) {
 }
 
 bool Environment::TakeInputs(const ProgramHeader& header) {
-  for (const auto& input : header.inputs) {
-    if (fds_.count(input.second) == 0) return false;
+  for (size_t i = 0; i < header.inputs.size(); i++) {
+    if (fds_.erase(header.inputs[i].second) != 0) continue;
+    // None of ours, or one that is named twice: it would be closed twice. The others go back.
+    while (i-- > 0) fds_.insert(header.inputs[i].second);
+    return false;
   }
-  for (const auto& input : header.inputs) fds_.erase(input.second);
   return true;
 }
 

@@ -160,10 +160,22 @@ class Run {
     return text->c_str();
   }
 
+  bool IsEmptySlot(Kind kind, int64_t value) const {
+    return kind == kSlot && slots_[static_cast<size_t>(value)] < 0;
+  }
+
   bool HasEmptySlot() const {
     for (uint32_t i = 0; i < step_.arguments; i++) {
       const Argument& a = step_.argument[i];
-      if (a.kind == kSlot && slots_[static_cast<size_t>(a.integer)] < 0) return true;
+      if (IsEmptySlot(a.kind, a.integer)) return true;
+      if (a.kind == kAttr && IsEmptySlot(a.userns_kind, a.userns)) return true;
+      Reader reader(words_, a.pieces_at);
+      Piece piece;
+      for (uint32_t n = 0; a.kind == kPieces && n < a.size; n++) {
+        if (ReadPiece(&reader, header_.slots, &piece) && IsEmptySlot(piece.kind, piece.fd)) {
+          return true;
+        }
+      }
     }
     return false;
   }
@@ -186,6 +198,8 @@ class Run {
   void ReadLog() {
     const char* name = CallOf(step_.call).name;
     if (strcmp(name, "fsconfig") != 0 && strcmp(name, "fsmount") != 0) return;
+    // Only of what the program itself opened: a read of another fd could wait for ever.
+    if (step_.argument[0].kind != kSlot) return;
     std::array<char, 4096> line;
     const int fd = static_cast<int>(values_.raw[0]);
     for (int i = 0; i < 16; i++) {

@@ -126,12 +126,13 @@ bool ReadStep(Reader* r, const ProgramHeader& h, Step* s) {
   s->out = links & 0xffff;
   s->if_done = links >> 16;
   if (!r->ok || s->call >= CallCount() || s->when > kAlways) return false;
+  const Call& call = CallOf(s->call);
+  if ((s->out != kNone) != (call.trait == Trait::kMakesFd)) return false;
   if (s->out != kNone && s->out >= h.slots) return false;
   if (s->if_done != kNone && s->if_done >= h.steps) return false;
   s->tolerated = r->Word();
   if (s->tolerated > kMaxChecks) return false;
   for (uint32_t i = 0; i < s->tolerated; i++) s->tolerate[i] = r->Word();
-  const Call& call = CallOf(s->call);
   const size_t out_size = OutSize(call);
   if (!ReadChecks(r, h, out_size, false, &s->checks, &s->check)) return false;
   if (!ReadChecks(r, h, out_size, true, &s->remembered, &s->remember)) return false;
@@ -139,6 +140,8 @@ bool ReadStep(Reader* r, const ProgramHeader& h, Step* s) {
   for (uint32_t i = 0; i < s->arguments; i++) {
     if (!ReadArgument(r, h, call.signature[i], &s->argument[i])) return false;
   }
+  // A program closes what it holds; the other fds of the process are not its own.
+  if (call.trait == Trait::kCloses && s->argument[0].kind != kSlot) return false;
   return r->ok;
 }
 

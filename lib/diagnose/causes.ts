@@ -6,7 +6,7 @@ import { constants, existsSync, readFileSync, realpathSync, statfsSync } from 'n
 import { binding } from '../binding.js'
 import { type MountError, printable } from '../errors.js'
 import * as f from '../flags.js'
-import { isBelow } from '../overlay/bytes.js'
+import { isBelow, splitLast } from '../overlay/bytes.js'
 import { layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
 import { type Step, type Subject, statxField } from '../program/step.js'
 
@@ -40,12 +40,14 @@ export function usernsLimit(): string {
   return `the limit of user namespaces is reached (user.max_user_namespaces, ${readNumber('/proc/sys/user/max_user_namespaces')})`
 }
 
-/** A path in the kernel's view, if it has one. */
+/** A path in the kernel's view. What `create` made is gone by now: then it is where it would be made again. */
 function real(path: Uint8Array | string): Buffer | undefined {
   try {
     return realpathSync.native(path as string, 'buffer')
   } catch {
-    return undefined
+    const above = splitLast(Buffer.from(path as Uint8Array))
+    const parent = above && real(above.parent)
+    return above && parent && Buffer.concat([parent, Buffer.from('/'), above.name])
   }
 }
 
@@ -62,6 +64,12 @@ function placeOf(path: Uint8Array | undefined, flags = 0): Place | undefined {
   if (binding.statx(f.AT_FDCWD, bytes, flags, f.STATX_INO | f.STATX_MNT_ID, buffer) < 0) return undefined
   const read = (field: { offset: number }) => buffer.readBigUInt64LE(field.offset)
   return { dev: read(statxField.dev), ino: read(statxField.ino), mountId: read(statxField.mountId) }
+}
+
+/** Of a directory that is gone: the place of what is above it. */
+function placeAbove(path: Uint8Array): Place | undefined {
+  const above = splitLast(path)
+  return placeOf(path) ?? (above && placeAbove(above.parent))
 }
 
 function fileSystemOf(path: Uint8Array | undefined): number | undefined {
@@ -124,6 +132,15 @@ export function conflictingOptions({ mount }: Case): string | undefined {
   return `${show(pair[0])} and ${show(pair[2])} exclude each other`
 }
 
+/** Options that the kernel grants only with CAP_SYS_ADMIN of the machine: they keep their marks in trusted.*. */
+export function needsTrusted({ mount }: Case): string | undefined {
+  const asked = mount?.options.list.find(
+    ({ key, value }) =>
+      (key === 'redirect_dir' && /^(on|follow)$/.test(value ?? '')) || (key === 'metacopy' && value === 'on'),
+  )
+  return asked && `options.${asked.key}: '${asked.value}' is not allowed inside a user namespace`
+}
+
 export function workInsideUpper({ mount }: Case): string | undefined {
   const upper = mount?.upperdir && real(mount.upperdir)
   const work = mount?.workdir && real(mount.workdir)
@@ -135,8 +152,8 @@ export function workInsideUpper({ mount }: Case): string | undefined {
 }
 
 export function otherMounts({ mount }: Case): string | undefined {
-  const upper = placeOf(mount?.upperdir)
-  const work = placeOf(mount?.workdir)
+  const upper = mount?.upperdir && placeAbove(mount.upperdir)
+  const work = mount?.workdir && placeAbove(mount.workdir)
   if (!upper || !work || upper.mountId === work.mountId) return undefined
   return 'workdir and upperdir are on different mounts'
 }

@@ -33,6 +33,7 @@ export interface Features {
   readonly overlay: boolean
   /** the process may mount in its mount namespace */
   readonly mayMount: boolean
+  /** by feature: why it is missing, or how it was inferred; nothing for what simply is there */
   readonly reasons: Readonly<Record<string, string>>
 }
 
@@ -43,7 +44,8 @@ const O_PATH = 0x20_0000
 let cached: Features | undefined
 
 /**
- * Probes the kernel, once per process.
+ * Probes the kernel, once per process: each call with arguments that no kernel accepts, and a scratch context of
+ * overlay that is closed again. Needs no right; on the calling thread, in microseconds.
  *
  * @param options `refresh: true` probes again, for a process whose rights or filters have changed
  */

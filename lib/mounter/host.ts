@@ -15,11 +15,12 @@ import { parseRung, type RungChoice } from '../overlay/choose.js'
 import { FdBudget } from '../overlay/fd-budget.js'
 import type { Here, Host, Leftovers } from '../overlay/host.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
-import { UpperTable } from '../overlay/uppers.js'
+import { uppersInUse } from '../overlay/uppers.js'
 import type { Flow } from '../program/flow.js'
 import { Pool } from '../program/pool.js'
 import { Reaper } from './reaper.js'
 
+/** Settings of a Mounter. */
 export interface MounterOptions {
   /** forces a rung; the variable OVERLAYFD_RUNG does so for the process, and this option wins over it */
   rung?: RungChoice
@@ -44,12 +45,16 @@ function count(value: unknown, name: string, fallback: number, min = 1, max = 25
   return value
 }
 
+/** What the C library's cpu_set_t holds. */
+const maxCpu = 1023
+
 function checkCpus(value: unknown): readonly number[] {
   if (value === undefined) return []
   if (!Array.isArray(value)) throw invalidArgType('options.cpus', 'an array of CPU numbers', value)
   for (const [i, cpu] of value.entries()) {
-    if (!Number.isInteger(cpu) || cpu < 0 || cpu > 8191) {
-      throw outOfRange(`options.cpus[${i}]`, 'a whole number from 0 to 8191', cpu)
+    if (typeof cpu !== 'number') throw invalidArgType(`options.cpus[${i}]`, 'number', cpu)
+    if (!Number.isInteger(cpu) || cpu < 0 || cpu > maxCpu) {
+      throw outOfRange(`options.cpus[${i}]`, `a whole number from 0 to ${maxCpu}`, cpu)
     }
   }
   return [...value]
@@ -57,7 +62,7 @@ function checkCpus(value: unknown): readonly number[] {
 
 export class MounterHost implements Host {
   readonly rung: RungChoice
-  readonly uppers = new UpperTable()
+  readonly uppers = uppersInUse
   readonly budget: FdBudget
   readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
   readonly #threads: number
@@ -75,7 +80,7 @@ export class MounterHost implements Host {
 
   constructor(options: MounterOptions) {
     this.rung = parseRung(
-      options.rung ?? process.env['OVERLAYFD_RUNG'],
+      options.rung === undefined ? process.env['OVERLAYFD_RUNG'] : options.rung,
       options.rung === undefined ? 'OVERLAYFD_RUNG' : 'options.rung',
     )
     this.#threads = count(

@@ -9,6 +9,7 @@ import type { Features } from '../host/features.js'
 
 /** The ways to compose, best first. */
 export const rungs = ['detached-tree', 'direct', 'classic'] as const
+/** A way to compose; what each needs and costs is in the README. */
 export type RungName = (typeof rungs)[number]
 /** A rung's name, or `'auto'`: the first that works. */
 export type RungChoice = RungName | 'auto'
@@ -25,23 +26,25 @@ type Obstacle = (need: Need, features: Features) => string | undefined
 const missing = (features: Features, names: readonly (keyof Features)[]): string | undefined => {
   const absent = names.filter((name) => features[name] === false)
   if (absent.length === 0) return undefined
-  return absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`).join(', ')
+  const list = absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`)
+  return list.join(', ')
 }
 
 const obstacles: Readonly<Record<RungName, Obstacle>> = {
-  'detached-tree': (need, features) =>
-    need.idmap
-      ? missing(features, [
-          'overlay',
-          'mayMount',
-          'fsContext',
-          'openTree',
-          'openTreeAttr',
-          'appendLayers',
-          'layersByFd',
-          'openat2',
-        ])
-      : 'it is for idmapped layers, and there is no idmap',
+  'detached-tree': (need, features) => {
+    if (!need.idmap) return 'it is for idmapped layers, and there is no idmap'
+    const why = missing(features, [
+      'overlay',
+      'mayMount',
+      'fsContext',
+      'openTree',
+      'openTreeAttr',
+      'appendLayers',
+      'layersByFd',
+      'openat2',
+    ])
+    return features.openTreeAttr ? why : `${why}; idmapped layers need Linux 6.15`
+  },
   direct: (need, features) =>
     need.idmap
       ? 'it does not idmap'
@@ -55,6 +58,7 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
 
 /** Thrown when no rung serves, or the forced one does not. */
 export class RungError extends Error {
+  /** always this one */
   readonly code = 'ERR_OVERLAYFD_RUNG'
   /** why each rung that was looked at does not serve */
   readonly obstacles: Readonly<Record<string, string>>
@@ -85,8 +89,11 @@ export function choose(need: Need, features: Features, choice: RungChoice): Choi
     reasons[rung] = obstacle
   }
   const list = Object.entries(reasons).map(([rung, why]) => `${rung}: ${why}`)
-  const what = choice === 'auto' ? 'no rung can compose this' : `rung ${choice} cannot compose this`
-  throw new RungError(`${what}: ${list.join('; ')}`, reasons)
+  const message =
+    choice === 'auto'
+      ? `no rung can compose this: ${list.join('; ')}`
+      : `rung ${choice} cannot compose this: ${reasons[choice]}`
+  throw new RungError(message, reasons)
 }
 
 /** Checks a rung's name from an option or from OVERLAYFD_RUNG. */

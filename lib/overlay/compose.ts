@@ -1,33 +1,22 @@
-/**
- * One mount from open layers: rung, plan, program, handle. What both stacks and one-shot calls do.
- *
- * Two results of a program are not the end: a layer whose name shows something else by now (it was renamed)
- * gets a tree of its own and the mount is planned again; a call that turned out to be missing (a filter
- * that the probe did not meet) is marked so and the next rung is taken. Both happen before anything is
- * visible; after the attach nothing is tried another way.
- */
-import { binding } from '../binding.js'
 import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
-import { errnoName } from '../errno.js'
 import { MountError, refine } from '../errors.js'
-import * as f from '../flags.js'
 import { renderCall } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import type { Fragment } from '../program/plan.js'
 import { failedStep, type Outcome, UnexpectedError } from '../program/pool.js'
 import { identityOf } from '../program/result.js'
-import { type Step, statxField } from '../program/step.js'
+import type { Step } from '../program/step.js'
 import { choose, type RungName } from './choose.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
-import { isPresent, Rootfs, type Whereabouts } from './rootfs.js'
+import { Rootfs } from './rootfs.js'
 import * as classic from './rungs/classic.js'
 import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
 import type { Composition, RungInput } from './rungs/rung.js'
 import type { MountSpec, StackSpec } from './spec.js'
-import { inodeKey, isReservation, type Reservation, type UpperUse } from './uppers.js'
+import { UpperClaim } from './upper-claim.js'
 
 const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = {
   'detached-tree': detachedTree.plan,
@@ -66,15 +55,14 @@ const unknownTop: TopAttributes = { mode: 0o755, uid: 0, gid: 0, xattrs: [] }
 
 /** Makes the mount. */
 export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
-  const rootfs = new PendingUse(spec, host.features.uniqueMountId)
-  const reservations = reserveUppers(host, spec, rootfs)
+  const claim = new UpperClaim(host, spec)
   try {
     const { rung, composition, outcome } = yield* attempt(host, here, base, spec)
-    const made = handOver(host, here.namespace, rung, composition, outcome, spec, reservations)
-    rootfs.become(made)
+    const made = handOver(host, here.namespace, rung, composition, outcome, spec, claim)
+    claim.become(made)
     return made
   } catch (error) {
-    for (const reservation of reservations) reservation.release()
+    claim.drop()
     throw error
   }
 }
@@ -153,16 +141,13 @@ function handOver(
   { plan, identity, upper, outputs, kind }: Composition,
   outcome: Outcome,
   spec: MountSpec,
-  reservations: readonly Reservation[],
+  claim: UpperClaim,
 ): Rootfs {
   const { mountId, dev } = identityOf(outcome.report(identity)!)
   const fdsOf = (wanted: 'mount' | 'tree') => outcome.outputs.filter((_, i) => outputs[i]!.kind === wanted)
   const trees = fdsOf('tree')
   if (trees.length > 0) host.discard({ trees })
-  if (upper) {
-    const found = identityOf(outcome.report(upper)!)
-    reservations[0]?.found(found.dev, found.ino)
-  }
+  const reservations = claim.mounted(upper && identityOf(outcome.report(upper)!))
   const [mountFd] = fdsOf('mount')
   return new Rootfs(host, {
     rung,
@@ -175,70 +160,4 @@ function handOver(
     notes: plan.notes,
     reservations,
   })
-}
-
-/** Whose upper it is, from before the mount is made until it is gone. */
-class PendingUse implements UpperUse {
-  readonly #unique: boolean
-  readonly #where: string
-  #rootfs: WeakRef<Rootfs> | undefined
-  #whereabouts: Whereabouts | undefined
-
-  constructor(spec: MountSpec, unique: boolean) {
-    this.#unique = unique
-    this.#where = spec.target?.toString() ?? 'a detached mount'
-  }
-
-  become(rootfs: Rootfs): void {
-    this.#rootfs = new WeakRef(rootfs)
-    this.#whereabouts = rootfs.whereabouts
-  }
-
-  get where(): string {
-    return this.#whereabouts?.target?.toString() ?? this.#where
-  }
-
-  inUse(): boolean {
-    if (this.#whereabouts === undefined) return true
-    if (this.#whereabouts.target) return isPresent(this.#whereabouts, this.#unique)
-    return this.#rootfs?.deref() !== undefined
-  }
-}
-
-const EBUSY = 16
-
-function reserveUppers(host: Host, spec: MountSpec, use: PendingUse): Reservation[] {
-  const reservations: Reservation[] = []
-  for (const option of ['upperdir', 'workdir'] as const) {
-    const path = spec[option]
-    if (path === undefined) continue
-    const result = host.uppers.reserve(keyOf(path), use)
-    if (isReservation(result)) {
-      reservations.push(result)
-      continue
-    }
-    for (const reservation of reservations) reservation.release()
-    throw new MountError({
-      errno: EBUSY,
-      syscall: 'fsconfig',
-      call: `mount with ${option} "${path.toString()}"`,
-      path,
-      hint: `this ${option} is in use by the overlay at ${result.where}: two overlays on one ${option} are undefined behaviour`,
-    })
-  }
-  return reservations
-}
-
-const statxBuffer = Buffer.alloc(256)
-
-/** What a directory is known by: its inode, or its path while it is still to be made. */
-function keyOf(path: Buffer): string {
-  const bytes = Buffer.concat([path, Buffer.of(0)])
-  const result = binding.statx(f.AT_FDCWD, bytes, 0, f.STATX_INO, statxBuffer)
-  if (result < 0)
-    return `path:${path.toString('latin1')}:${errnoName(-result) === 'ENOENT' ? '' : 'unreadable'}`
-  return inodeKey(
-    statxBuffer.readBigUInt64LE(statxField.dev.offset),
-    statxBuffer.readBigUInt64LE(statxField.ino.offset),
-  )
 }

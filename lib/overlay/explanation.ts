@@ -21,11 +21,16 @@ import { candidates, layerName, planLook, planTrees, type Seen } from './trees.j
 export class Explanation {
   /** the rung that was chosen */
   readonly rung: RungName
+  /** in the order in which they run; each is one native call */
   readonly plans: readonly Plan[]
 
-  constructor(rung: RungName, plans: readonly Plan[]) {
+  readonly #notes: readonly string[]
+
+  /** `notes`: what is to be said besides what the plans say themselves. */
+  constructor(rung: RungName, plans: readonly Plan[], notes: readonly string[] = []) {
     this.rung = rung
     this.plans = plans
+    this.#notes = notes
   }
 
   /** What a successful run costs, all plans together. */
@@ -35,7 +40,7 @@ export class Explanation {
 
   /** What the rung cannot promise, and what was passed over. */
   get notes(): readonly string[] {
-    return [...new Set(this.plans.flatMap(({ notes }) => notes))]
+    return [...new Set([...this.#notes, ...this.plans.flatMap(({ notes }) => notes)])]
   }
 
   /** Every system call, in order. */
@@ -44,7 +49,7 @@ export class Explanation {
   }
 
   toString(): string {
-    return this.plans.map(String).join('\n')
+    return [...this.#notes.map((note) => `note: ${note}`), ...this.plans.map(String)].join('\n')
   }
 
   toJSON(): object {
@@ -60,13 +65,19 @@ function assumeSeen(spec: StackSpec): Seen[] {
   })
 }
 
-/** Explains a call of mountOverlay from nothing: layers opened, mounted, and closed again. */
+/**
+ * Explains a call of mountOverlay from nothing: layers opened, mounted, and closed again. That this process may
+ * not mount is a note, no obstacle: what would be done is the same.
+ */
 export function explainOverlay(
   spec: { stack: StackSpec; mount: MountSpec },
-  features: Features,
+  found: Features,
   rungChoice: RungChoice,
 ): Explanation {
   const { stack, mount } = spec
+  const features = { ...found, mayMount: true }
+  const why = found.reasons['mayMount']
+  const notes = found.mayMount ? [] : [`this process may not mount${why === undefined ? '' : `: ${why}`}`]
   const need = { idmap: stack.idmap !== undefined, detached: mount.target === undefined }
   const { rung } = choose(need, features, rungChoice)
   const seen = assumeSeen(stack)
@@ -78,11 +89,13 @@ export function explainOverlay(
     top: () => ({ mode: 0o755, uid: 0, gid: 0, xattrs: [] }),
     fragments: new Map(),
   }
-  plans.push(planMount({ features, rung: rungChoice }, base, mount).composition.plan)
-  const opened = plans.slice(0, -1).reduce((sum, plan) => sum + plan.outputs.length, 0)
-  const trees = plans.flatMap((plan) => plan.outputs).filter(({ name }) => name.startsWith('tree of ')).length
-  plans.push(planDiscard({ fds: Array(opened - trees).fill(0), trees: Array(trees).fill(0) }))
-  return new Explanation(rung, plans)
+  const opened = plans.flatMap(({ outputs }) => outputs)
+  const own = opened.filter(({ name }) => name.startsWith('tree of ')).length
+  const { composition } = planMount({ features, rung: rungChoice }, base, mount)
+  const trees = own + composition.outputs.filter(({ kind }) => kind === 'tree').length
+  plans.push(composition.plan)
+  plans.push(planDiscard({ fds: Array(opened.length - own).fill(0), trees: Array(trees).fill(0) }))
+  return new Explanation(rung, plans, notes)
 }
 
 function assumeTrees(spec: StackSpec, seen: readonly Seen[], features: Features, plans: Plan[]): OpenLayers {
@@ -95,7 +108,11 @@ function assumeTrees(spec: StackSpec, seen: readonly Seen[], features: Features,
   const list = seen.map((layer, i) => {
     const group = wanted.findIndex(({ members }) => members.includes(i))
     const name = group < 0 ? undefined : relativeTo(wanted[group]!.parent, layer.path!)
-    return layerOf(spec, i, layer, { fd: layer.fd, group: group < 0 ? wanted.length + i : group, name })
+    return layerOf(spec, i, layer, {
+      fd: layer.fd,
+      group: group < 0 ? wanted.length + alone.indexOf(i) : group,
+      name,
+    })
   })
   const roots = [...wanted.map(({ parent }) => parent.toString()), ...alone.map((i) => layerName(spec, i))]
   return {

@@ -6,15 +6,18 @@
  */
 
 import { diagnose } from '../diagnose.js'
-import { invalidState, MountError } from '../errors.js'
+import { invalidState, MountError, refine } from '../errors.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
 import { lgetxattr, llistxattr } from '../sys/file.js'
-import { choose } from './choose.js'
+import { isAcl, shiftAcl } from './acl.js'
+import { checkCall } from './call-options.js'
+import { choose, type RungName } from './choose.js'
 import { type Base, compose, planMount } from './compose.js'
 import { Explanation } from './explanation.js'
 import type { Here, Host, Leftovers } from './host.js'
 import type { TopAttributes } from './layers.js'
 import { type Opened, type OpenOptions, openLayers } from './open.js'
+import { idsBelow } from './owner.js'
 import type { Rootfs } from './rootfs.js'
 import {
   type MountSpec,
@@ -58,27 +61,37 @@ const dropped = new FinalizationRegistry<Holdings>(({ host, opened, budgeted }) 
 /** Extended attributes that belong to the layer, not to the directory that it shows. */
 const ownXattrs = /^(trusted|user)\.overlay\.|^security\.(evm|ima)$/
 
-function readTop({ layers, top }: Opened): TopAttributes {
+function readTop({ idmap }: StackSpec, { layers, top }: Opened): TopAttributes {
   const { fd, group, name } = layers.list[0]!
   const root = fd?.fd ?? layers.groups[group]!.root.fd
   // the directory itself: an l-call on the name of an fd would look at the symbolic link
   const path = Buffer.concat([Buffer.from(`/proc/self/fd/${root}/`), (!fd && name) || Buffer.from('.')])
   const names = llistxattr(path).filter((name) => !ownXattrs.test(name.toString('latin1')))
-  return { ...top, xattrs: names.map((name) => [name, lgetxattr(path, name)] as const) }
+  const ids = fd && layers.idmapped && idmap ? idsBelow(idmap) : undefined
+  const read = (name: Buffer) => {
+    const value = lgetxattr(path, name)
+    return ids && isAcl(name) ? shiftAcl(value, ids) : value
+  }
+  return { ...top, xattrs: names.map((name) => [name, read(name)] as const) }
 }
 
 /** What every mount from these layers starts with. */
 export function baseOf(spec: StackSpec, opened: Opened): Base {
   let top: TopAttributes | undefined
-  return { spec, layers: opened.layers, top: () => (top ??= readTop(opened)), fragments: new Map() }
+  return { spec, layers: opened.layers, top: () => (top ??= readTop(spec, opened)), fragments: new Map() }
 }
 
-/** Opens layers; a failure is diagnosed. */
-export function* openDiagnosed(host: Host, spec: StackSpec, options: OpenOptions): Flow<Opened> {
+/** Opens layers, for a rung if that is known by now; a failure is diagnosed. */
+export function* openDiagnosed(
+  host: Host,
+  spec: StackSpec,
+  options: OpenOptions,
+  rung?: RungName,
+): Flow<Opened> {
   try {
     return yield* openLayers(host, spec, options)
   } catch (error) {
-    throw error instanceof MountError ? diagnose(error, spec, undefined) : error
+    throw error instanceof MountError ? refine(diagnose(error, spec, undefined), { rung }) : error
   }
 }
 
@@ -115,7 +128,7 @@ export class LayerStack {
     const { features, rung, budget } = host
     const plain =
       rung === 'detached-tree' ? undefined : choose({ idmap: false, detached: false }, features, rung)
-    if (spec.idmap) choose({ idmap: true, detached: false }, features, rung)
+    const mapped = spec.idmap && choose({ idmap: true, detached: false }, features, rung)
     const mayMap = features.openTreeAttr && features.openat2 && (rung === 'auto' || rung === 'detached-tree')
     // the data of mount(2) have no room for names
     const needsFds = !features.openat2 || (!spec.idmap && plain?.rung === 'classic')
@@ -123,7 +136,7 @@ export class LayerStack {
     const kept = budget.take(fds)
     const byName = !kept && !needsFds
     try {
-      const opened = yield* openDiagnosed(host, spec, { grouped: mayMap || byName, byName })
+      const opened = yield* openDiagnosed(host, spec, { grouped: mayMap || byName, byName }, mapped?.rung)
       return new LayerStack(host, spec, opened, kept ? fds : 0)
     } catch (error) {
       if (kept) budget.giveBack(fds)
@@ -140,20 +153,19 @@ export class LayerStack {
    * @param call whose threads and caches; a signal aborts while layers are opened
    * @throws MountError naming the layer (`lowerdir[3]`): ENOENT, ENOTDIR, EACCES; EINVAL: its file system cannot be
    *   idmapped · RungError if an idmap is asked for and no rung can do it here · TypeError, RangeError
-   * @see open_tree(2), mount_setattr(2)
+   * @see openat2(2) (Linux 5.6), open_tree(2), mount_setattr(2); open_tree_attr is of Linux 6.15
    */
   static async open(
     options: StackOptions,
-    { mounter = defaultOpener!(), signal }: { mounter?: StackOpener; signal?: AbortSignal } = {},
+    call: { mounter?: StackOpener; signal?: AbortSignal } = {},
   ): Promise<LayerStack> {
+    const { mounter = defaultOpener!(), signal } = checkCall(call, ['mounter', 'signal'])
     return mounter.open(options, { signal })
   }
 
   /** As `open`; blocks. */
-  static openSync(
-    options: StackOptions,
-    { mounter = defaultOpener!() }: { mounter?: StackOpener } = {},
-  ): LayerStack {
+  static openSync(options: StackOptions, call: { mounter?: StackOpener } = {}): LayerStack {
+    const { mounter = defaultOpener!() } = checkCall(call, ['mounter'])
     return mounter.openSync(options)
   }
 
@@ -170,7 +182,8 @@ export class LayerStack {
    * @throws MountError with the failing call · RungError if no rung can do it here · TypeError, RangeError ·
    *   Error ERR_INVALID_STATE after close(), or in another mount namespace than it was opened in
    */
-  async mount(options: StackMountOptions, { signal }: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+  async mount(options: StackMountOptions, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+    const { signal } = checkCall(call, ['signal'])
     const spec = parseMount(options, this.#base.spec)
     signal?.throwIfAborted()
     const here = this.#check()

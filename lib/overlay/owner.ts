@@ -2,7 +2,7 @@
  * Whose a file is on disk: what the container sees as an id, under each way an upper can be mapped.
  */
 import { invalidArgValue } from '../errors.js'
-import { extentsOf, type Idmap, outsideId } from '../idmap.js'
+import { extentsOf, type Idmap, insideId, outsideId } from '../idmap.js'
 import type { IdShift } from './acl.js'
 import type { MountSpec } from './spec.js'
 
@@ -20,10 +20,19 @@ export function idsOnDisk(spec: Pick<MountSpec, 'upper' | 'create'>, idmap: Idma
   if (extents === undefined) {
     const name = spec.upper === 'asis' ? 'options.create' : 'options.upper'
     const why =
-      'needs a mapping, or a userns path of the form /proc/PID/ns/user: an fd does not tell which ids it maps'
+      'needs to know which ids are mapped: from extents, or from the uid_map beside a path /proc/PID/ns/user of a process that is there'
     throw invalidArgValue(name, spec.upper === 'asis' ? spec.create : spec.upper, why)
   }
   return { uid: (id) => outsideId(extents.uid, id), gid: (id) => outsideId(extents.gid, id) }
+}
+
+/** Ids on disk for ids as a mount with this mapping shows them; none where a bare fd does not tell its ids. */
+export function idsBelow(idmap: Idmap): IdShift {
+  const extents = extentsOf(idmap)
+  return {
+    uid: (id) => extents && insideId(extents.uid, id),
+    gid: (id) => extents && insideId(extents.gid, id),
+  }
 }
 
 /** An owner on disk; that of the container's root where the ids are not mapped. */

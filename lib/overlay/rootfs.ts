@@ -28,6 +28,7 @@ export interface RootfsState {
   readonly reservations: readonly Reservation[]
 }
 
+/** How `unmount` does it: umount2(2). */
 export interface UnmountOptions {
   /**
    * `true` (default): the mount leaves the namespace at once, and its superblock goes when nothing uses it any
@@ -36,6 +37,7 @@ export interface UnmountOptions {
   lazy?: boolean
 }
 
+/** Of `attach`. */
 export interface AttachOptions {
   /** set after the attach: below a shared parent, copies have reached its peers by then */
   propagation?: Propagation
@@ -147,6 +149,7 @@ export class Rootfs {
    *
    * @param target an existing directory
    * @throws MountError ENOENT: there is nothing · EINVAL: a symbolic link, or no directory · EPERM
+   * @see move_mount(2), Linux 5.2
    */
   async attach(target: PathLike, options: AttachOptions = {}): Promise<void> {
     const flow = this.#attach(target, options)
@@ -202,6 +205,7 @@ export class Rootfs {
    *
    * @throws MountError EINVAL: it is not mounted there any more · EBUSY: another mount covers it, or, with
    *   `lazy: false`, it is in use. Nothing has been unmounted then
+   * @see umount2(2), openat2(2) (Linux 5.6), statx(2)
    */
   async unmount(options: UnmountOptions = {}): Promise<void> {
     const lazy = checkLazy(options)
@@ -245,7 +249,7 @@ export class Rootfs {
 
   /**
    * Lets go of the mount: it stays, and this handle does nothing more. A detached mount's fd becomes the
-   * caller's, to be closed or passed on.
+   * caller's, to be closed or passed on; its upper no longer counts as in use here.
    *
    * @returns the fd of a detached mount; undefined for an attached one
    */
@@ -256,6 +260,7 @@ export class Rootfs {
     if (fd !== undefined) {
       dropped.unregister(this)
       binding.disown(fd)
+      for (const reservation of this.#state.reservations) reservation.release()
     }
     this.#phase = 'released'
     return fd

@@ -6,7 +6,7 @@
  * container has its own).
  */
 import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from '../errors.js'
-import { type Idmap, type IdmapOption, parseIdmap } from '../idmap.js'
+import { type Idmap, type IdmapOption, isMapped, parseIdmap } from '../idmap.js'
 import { cString, type PathLike } from '../path.js'
 import {
   type MountAttributes,
@@ -54,7 +54,9 @@ export interface StackMountOptions {
    * mount fails, what was made for it goes again, but for directories above.
    */
   create?: boolean
+  /** options of the overlay file system, by the kernel's names */
   options?: OverlayOptions
+  /** attributes of this mount, not of the superblock; in rung classic `readonly` is the superblock's too */
   attributes?: MountAttributes
   /** set after the attach: below a shared parent, copies have reached its peers by then */
   propagation?: Propagation
@@ -140,7 +142,7 @@ function stackOf(raw: Raw): StackSpec {
   if (count > maxLayers) {
     throw outOfRange('options.lowerdir', `at most ${maxLayers} layers, data-only ones included`, count)
   }
-  const idmap = raw['idmap'] === undefined ? undefined : parseIdmap(raw['idmap'], 'options.idmap')
+  const idmap = optionalIdmap(raw)
   return { layers: [...lower, ...data], dataLayers: data.length, idmap }
 }
 
@@ -168,21 +170,31 @@ function optionalPath(raw: Raw, key: string): Buffer | undefined {
   return raw[key] === undefined ? undefined : parsePath(raw[key], `options.${key}`)
 }
 
+function optionalIdmap(raw: Raw): Idmap | undefined {
+  if (raw['idmap'] === undefined) return undefined
+  const idmap = parseIdmap(raw['idmap'], 'options.idmap')
+  return isMapped(idmap) || typeof idmap.userns === 'number' ? idmap : { userns: absolute(idmap.userns) }
+}
+
 function mountOf(raw: Raw, stack: StackSpec): MountSpec {
   const upperdir = optionalPath(raw, 'upperdir')
   const workdir = optionalPath(raw, 'workdir')
   const target = optionalPath(raw, 'target')
   const upper = parseUpper(raw['upper'])
-  const create = raw['create'] ?? false
+  const create = raw['create'] === undefined ? false : raw['create']
   if (typeof create !== 'boolean') throw invalidArgType('options.create', 'boolean', create)
   const options = parseOptions(raw['options'], 'options.options')
   const attributes = parseAttributes(raw['attributes'], 'options.attributes')
   const propagation = parsePropagation(raw['propagation'], 'options.propagation')
-  const idmap = raw['idmap'] === undefined ? undefined : parseIdmap(raw['idmap'], 'options.idmap')
+  const idmap = optionalIdmap(raw)
 
   if ((upperdir === undefined) !== (workdir === undefined)) {
     const missing = upperdir === undefined ? 'upperdir' : 'workdir'
-    throw invalidArgValue(`options.${missing}`, undefined, 'upperdir and workdir are given both or neither')
+    throw invalidArgValue(
+      `options.${missing}`,
+      undefined,
+      'is missing: upperdir and workdir are given both or neither',
+    )
   }
   if (target !== undefined && splitLast(target) === undefined) {
     throw invalidArgValue(
@@ -206,7 +218,7 @@ function mountOf(raw: Raw, stack: StackSpec): MountSpec {
     throw invalidArgValue(
       'options.options',
       raw['options'],
-      'one layer without an upperdir is a clone of it, not an overlay',
+      'cannot be used: one layer without an upperdir is a clone of it, not an overlay',
     )
   }
   if (stack.dataLayers > 0 && stack.layers.length - stack.dataLayers === 1 && upperdir === undefined) {
@@ -218,9 +230,9 @@ function mountOf(raw: Raw, stack: StackSpec): MountSpec {
 function parseUpper(value: unknown): MountSpec['upper'] {
   if (value === undefined) return 'asis'
   if (typeof value !== 'string')
-    throw invalidArgType('options.upper', "'asis', 'shifted' or 'idmapped'", value)
+    throw invalidArgType('options.upper', "one of 'asis', 'shifted', 'idmapped'", value)
   if (value !== 'asis' && value !== 'shifted' && value !== 'idmapped') {
-    throw invalidArgValue('options.upper', value, "must be 'asis', 'shifted' or 'idmapped'")
+    throw invalidArgValue('options.upper', value, "must be one of 'asis', 'shifted', 'idmapped'")
   }
   return value
 }

@@ -43,7 +43,7 @@ function unmountFailure(error: unknown, target: Buffer): unknown {
       (error.found.readBigUInt64LE(statxField.attributes.offset) & BigInt(f.STATX_ATTR_MOUNT_ROOT)) !== 0n
     return new MountError({
       errno: isMount ? EBUSY : EINVAL,
-      syscall: 'umount2',
+      syscall: error.step.call,
       call: renderCall(error.step),
       path: target,
       hint: isMount
@@ -55,7 +55,7 @@ function unmountFailure(error: unknown, target: Buffer): unknown {
   const hints: Readonly<Record<string, string>> = {
     EBUSY:
       'something uses the mount (an open file, a working directory, a mount below); lazy: true detaches it at once',
-    ENOENT: 'the target is gone, and the mount with it',
+    ENOENT: 'the target is not there any more: it was renamed, or deleted and the mount with it',
   }
   const hint = hints[error.code]
   return hint === undefined ? error : refine(error, { hint })

@@ -94,12 +94,9 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
   if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(idsOnDisk(spec, input.idmap), 0, 0))
   if (made) adoptTop(b, upper, input, made)
   if (spec.options.resetVolatile) {
-    b.add(
-      c.rmdir(work, 'work/incompat/volatile', {
-        tolerate: [ENOENT],
-        subject: { option: 'options.volatile' },
-      }),
-    )
+    const extra = { tolerate: [ENOENT], subject: { option: 'options.volatile' } }
+    b.add(c.unlink(work, 'work/incompat/volatile/dirty', extra))
+    b.add(c.rmdir(work, 'work/incompat/volatile', extra))
   }
   const inode = remembered(b, 'upper')
   const identity = c.statxFd(upper, features.uniqueMountId, {

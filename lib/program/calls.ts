@@ -235,6 +235,13 @@ export const rmdir = (dirFd: FdArg, path: Text, extra?: Extra): Step => ({
   ...extra,
 })
 
+/** unlinkat(dirFd, path, 0) */
+export const unlink = (dirFd: FdArg, path: Text, extra?: Extra): Step => ({
+  call: 'unlinkat',
+  args: [fd(dirFd), text(path), int(0, 'AT')],
+  ...extra,
+})
+
 /** fchownat(fd, "", uid, gid, AT_EMPTY_PATH) */
 export const fchown = (what: FdArg, uid: number, gid: number, extra?: Extra): Step => ({
   call: 'fchownat',

@@ -11,6 +11,7 @@ import * as f from '../flags.js'
 import type { Plan } from './plan.js'
 import { type Arg, type CallName, isSlot, type Step } from './step.js'
 
+/** What a plan costs, counted from its steps. */
 export interface Cost {
   /** times the kernel's global mount lock is taken for writing: what containers queue for */
   readonly namespaceSemWrites: number

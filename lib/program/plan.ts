@@ -31,12 +31,19 @@ export interface PlanParts {
  * rung cannot promise. `String(plan)` prints it.
  */
 export class Plan implements PlanParts {
+  /** the rung's name, or what it is done for: `open layers`, `discard` */
   readonly title: string
+  /** @internal */
   readonly parts: readonly Fragment[]
+  /** @internal */
   readonly slots: number
+  /** @internal */
   readonly registers: number
+  /** @internal */
   readonly inputs: readonly (readonly [Slot, number])[]
+  /** @internal */
   readonly outputs: readonly Slot[]
+  /** what the rung cannot promise, and what was passed over; one sentence each */
   readonly notes: readonly string[]
 
   constructor(parts: PlanParts) {
@@ -54,7 +61,7 @@ export class Plan implements PlanParts {
     return this.parts.flat()
   }
 
-  /** The step with this index; undefined past the end. */
+  /** The step with this index, such as the `step` of a MountError; undefined past the end. */
   at(index: number): Step | undefined {
     let rest = index
     for (const part of this.parts) {
@@ -64,7 +71,7 @@ export class Plan implements PlanParts {
     return undefined
   }
 
-  /** Where a step of this plan stands, or -1. */
+  /** @internal Where a step of this plan stands, or -1. */
   indexOf(step: Step): number {
     let base = 0
     for (const part of this.parts) {

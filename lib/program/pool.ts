@@ -143,8 +143,8 @@ export class Pool {
 
   /** Ends the threads. Only when nothing is pending. */
   close(): void {
-    dropped.unregister(this)
     binding.closePool(this.#id)
+    dropped.unregister(this)
   }
 }
 

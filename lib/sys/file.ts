@@ -50,7 +50,7 @@ export function openat2(dirFd: number, path: PathLike, how: OpenHow, options: Fd
 }
 
 /**
- * `close(fd)`.
+ * `close(fd)`. Every Linux.
  *
  * As fs.closeSync, and for the fds of this module the same; here an error is a SyscallError. Closing a
  * detached mount or a detached tree unmounts it, which waits for an RCU grace period.
@@ -65,7 +65,7 @@ export function close(fd: number): void {
 }
 
 /**
- * `lgetxattr(path, name, value, size)`: the value of an extended attribute.
+ * `lgetxattr(path, name, value, size)`: the value of an extended attribute. Linux 2.4.
  *
  * @param path a symbolic link at its end is not followed
  * @param name with its namespace: `'trusted.overlay.opaque'`; trusted.* are visible to CAP_SYS_ADMIN only
@@ -79,7 +79,7 @@ export function lgetxattr(path: PathLike, name: PathLike): Buffer {
 }
 
 /**
- * `llistxattr(path, list, size)`: the names of the extended attributes.
+ * `llistxattr(path, list, size)`: the names of the extended attributes. Linux 2.4.
  *
  * @param path a symbolic link at its end is not followed
  * @returns a name each, as bytes, which need not be UTF-8; trusted.* with CAP_SYS_ADMIN only

@@ -17,7 +17,7 @@ import { check } from './call.js'
 const maxData = 4095
 
 /**
- * `mount(source, target, type, flags, data)`.
+ * `mount(source, target, type, flags, data)`. Every Linux, MS_BIND 2.4, propagation 2.6.15.
  *
  * With MS_BIND the other flags are ignored, MS_RDONLY too: a second call with MS_REMOUNT and MS_BIND sets
  * them, and replaces all the mount has. On MS_REMOUNT, overlay ignores its options without an error.
@@ -62,7 +62,8 @@ export function mount(
 }
 
 /**
- * `umount2(target, flags)`: takes the topmost mount at a path away.
+ * `umount2(target, flags)`: takes the topmost mount at a path away. MNT_DETACH since Linux 2.4.11,
+ * UMOUNT_NOFOLLOW 2.6.34.
  *
  * Of several on one place the last is taken, whoever made it. Waits for an RCU grace period, and for the
  * superblock's end if this was its last mount: for overlay without `volatile`, a sync of the whole

@@ -14,7 +14,7 @@ import { check, checkFd } from './call.js'
 
 /**
  * `setns(fd, type)`: the calling thread enters a namespace. With a pidfd (5.8) it enters those named of a
- * process.
+ * process. Linux 3.0.
  *
  * @param fd of /proc/PID/ns/*, or a pidfd
  * @param type CLONE_NEW*: what kind it must be, EINVAL if it is another; 0 for any
@@ -32,7 +32,7 @@ export function setns(fd: number, type: Flags<'CLONE'> = 0): void {
 }
 
 /**
- * `unshare(flags)`: gives the calling thread namespaces of its own, copies of those it has.
+ * `unshare(flags)`: gives the calling thread namespaces of its own, copies of those it has. Linux 2.6.16.
  *
  * After CLONE_NEWNS, mounts still propagate from and to the old namespace where they are shared:
  * `mount(null, '/', null, [MS_REC, MS_PRIVATE])` ends that. It implies CLONE_FS: chdir and umask of this

@@ -19,7 +19,10 @@ import { fdNotation, stringNotation } from '../notation.js'
 import { cString, type PathLike } from '../path.js'
 import { check, checkFd } from './call.js'
 
-/** struct statx. A field whose bit is not in `mask` holds nothing of use. */
+/**
+ * struct statx. A field whose bit is not in `mask` holds nothing of use. Times are in nanoseconds since 1970,
+ * as bigints; sizes in bytes.
+ */
 export interface Statx {
   /** STATX_* of the fields that were filled */
   mask: number
@@ -161,7 +164,8 @@ export function parseStatx(buffer: Buffer): Statx {
 }
 
 /**
- * `fstatfs(fd, buffer)`: the filesystem and the mount of an open file; O_PATH fds and detached mounts too.
+ * `fstatfs(fd, buffer)`: the filesystem and the mount of an open file; O_PATH fds (since
+ * Linux 3.12) and detached mounts too.
  *
  * `flags` are those of the mount the fd was opened through. An overlay that came up read-only without an
  * error has ST_RDONLY here.
@@ -177,7 +181,7 @@ export function fstatfs(fd: number): Statfs {
 }
 
 /**
- * `statfs(path, buffer)`: as fstatfs, by path; a symbolic link at its end is followed.
+ * `statfs(path, buffer)`: as fstatfs, by path; a symbolic link at its end is followed. Every Linux.
  *
  * @throws SyscallError ENOENT · ENOTDIR · EACCES · ELOOP
  * @see statfs(2)

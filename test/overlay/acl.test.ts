@@ -20,7 +20,14 @@ const shift = {
 
 t.test('ids of named users and groups are shifted, the rest stays', async (t) => {
   const before = acl([1, 7, none], [2, 6, 5], [4, 5, none], [8, 4, 6], [16, 7, none], [32, 0, none])
-  const after = acl([1, 7, none], [2, 6, 100_005], [4, 5, none], [8, 4, 200_006], [16, 7, none], [32, 0, none])
+  const after = acl(
+    [1, 7, none],
+    [2, 6, 100_005],
+    [4, 5, none],
+    [8, 4, 200_006],
+    [16, 7, none],
+    [32, 0, none],
+  )
   t.same(shiftAcl(before, shift), after)
   t.equal(before.readUInt32LE(4 + 8 + 4), 5, 'the value itself is left alone')
 })

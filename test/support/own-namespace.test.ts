@@ -54,7 +54,9 @@ t.test('only the threads that Node starts before any script are older', privileg
 
 t.test('without the right nothing is done', privileged, async (t) => {
   const script = `process.stdout.write(String(globalThis[Symbol.for('overlayfd.test.own-namespace')]))`
-  const node = [process.execPath, '--require', join(root, 'test/support/own-namespace.cjs'), '--eval', script]
+  // as text, because a plain user may not be able to read a checkout of root's
+  const preload = readFileSync(join(root, 'test/support/own-namespace.cjs'), 'utf8')
+  const node = [process.execPath, '--eval', `${preload}\n${script}`]
   const users: [who: string, program: string, args: string[]][] = [
     ['a plain user', 'setpriv', ['--reuid=65534', '--clear-groups', ...node]],
     ['root without the capability', 'setpriv', ['--bounding-set=-sys_admin', ...node]],

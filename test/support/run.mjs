@@ -26,8 +26,16 @@ export const follow = (print) => {
   let block = []
   let broken = 0
   let totals = null
+  let isDiagnosis = false
   return {
     line(text) {
+      // what tap has to say of a file itself: how it ended
+      if (text === '  ---' && block.length === 0) isDiagnosis = true
+      if (isDiagnosis) {
+        if (!/^ {2}(---|\.\.\.|stdio:|args:|command:| {2}- )/.test(text)) print(text)
+        isDiagnosis = text !== '  ...'
+        return
+      }
       const counted = /^# \{ (total: .*) \}$/.exec(text)
       if (counted) totals = Object.fromEntries(counted[1].split(', ').map((pair) => pair.split(': ')))
       const skip = /^\s*ok \d+.*?# SKIP ?(.*)$/.exec(text)

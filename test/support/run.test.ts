@@ -43,12 +43,29 @@ const crashed = [
   'not ok 4 - test/d.test.ts',
   '  signal: SIGSEGV',
 ]
-
-const silent = ['# Subtest: test/e.test.ts', 'not ok 5 - test/e.test.ts', '  exitCode: 1']
+const silent = [
+  '# Subtest: test/e.test.ts',
+  'not ok 5 - test/e.test.ts',
+  '  ---',
+  '  command: node',
+  '  args:',
+  '    - --require=x',
+  '  exitCode: 1',
+  '  ...',
+]
 
 t.test('what is printed', async (t) => {
-  const { printed } = followed('TAP version 14', ...good, ...bad, '# { total: 3, pass: 2, fail: 1 }')
+  const { printed } = followed(
+    'TAP version 14',
+    ...silent,
+    ...good,
+    ...bad,
+    '# { total: 4, pass: 2, fail: 2 }',
+  )
   t.same(printed, [
+    '# Subtest: test/e.test.ts',
+    'not ok 5 - test/e.test.ts',
+    '  exitCode: 1',
     'ok 1 - test/a.test.ts # time=3ms',
     '# Subtest: test/c.test.ts',
     '    not ok 2 - should be equal',
@@ -56,7 +73,7 @@ t.test('what is printed', async (t) => {
     '      diff: 1 is not 2',
     '      ...',
     'not ok 3 - test/c.test.ts # time=3ms',
-    '# { total: 3, pass: 2, fail: 1 }',
+    '# { total: 4, pass: 2, fail: 2 }',
   ])
 })
 
@@ -99,6 +116,7 @@ t.test('what is counted, and what is wrong with it', async (t) => {
       ['as root nothing may be skipped'],
     ],
     ['bad', [...bad, '# { total: 2, pass: 1, fail: 1 }'], failing, [1, 1, 0], []],
+    ['crashed at once', [...silent, '# { total: 1, pass: 0, fail: 1 }'], failing, [0, 1, 0], []],
     ['crashed', [...crashed, '# { total: 1, pass: 1 }'], failing, [1, 1, 0], []],
     [
       'bad status only',

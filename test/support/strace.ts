@@ -24,6 +24,8 @@ export interface Syscall {
 }
 
 const LINE = /^(\d+)(?:<(.*?)>)? +(.*)$/
+/** younger than strace 6.1, which gives their numbers */
+const unnamed: Readonly<Record<string, string>> = { syscall_0x1d3: 'open_tree_attr' }
 const CALL = /^(\w+)\((.*)\)\s+= (.*)$/
 const BEGUN = /^(\w+)\((.*?)\s*<unfinished \.\.\.>$/
 const RESUMED = /^<\.\.\. (\w+) resumed>(.*)$/
@@ -51,7 +53,7 @@ export const parseStrace = (text: string): Syscall[] => {
     const whole = resumed && first ? `${first.name}(${first.args}${resumed[2]}` : what
     const [, name, args, result] = CALL.exec(whole) ?? []
     if (name === undefined || args === undefined || result === undefined) continue
-    const call = { tid, name, args, result }
+    const call = { tid, name: unnamed[name] ?? name, args, result }
     const rename = name === 'prctl' ? /^PR_SET_NAME, "(.*)"/.exec(args)?.[1] : undefined
     if (rename !== undefined) renamed.set(tid, rename)
     if (index === undefined) calls.push(call)

@@ -28,9 +28,7 @@ export function plan(input: RungInput): Composition {
     const trees = layers.groups.map((_, i) => b.slot(layers.groups.length === 1 ? 'tree' : `tree ${i}`))
     const mounts = layers.groups.map((_, i) => b.register(`mount of tree ${i}`))
     const spare = b.slot('layer')
-    b.note(
-      'a mapping used once: later its tree is hung below others (1 write) and closed with up to 64 of them',
-    )
+    b.note('a mapping used once: its tree is closed later, with up to 64 others (1 more write)')
     return {
       prepare: () => {
         layers.groups.forEach(({ root }, i) => {

@@ -1,0 +1,175 @@
+/**
+ * What a plan says it costs is what strace counts of the real call: every system call by name, and the writers
+ * of namespace_sem and grace periods that follow from them. A child process loads dist/, does each case
+ * between two marks, and prints what it had explained.
+ */
+import t from 'tap'
+import type { Cost } from '../../lib/index.js'
+import { dist } from '../support/child.js'
+import { lockWrites } from '../support/lock-writes.js'
+import { all, privileged, programs } from '../support/needs.js'
+import { ways } from '../support/rungs.js'
+import { scratch } from '../support/scratch.js'
+import { between, type Syscall, straceModule, tally } from '../support/strace.js'
+
+const WAKE = '"\\1\\0\\0\\0\\0\\0\\0\\0", 8'
+/** What threads do besides: waiting, waking the event loop, memory. */
+const besides = new Set([
+  'futex',
+  'mmap',
+  'munmap',
+  'mprotect',
+  'madvise',
+  'brk',
+  'sched_yield',
+  'restart_syscall',
+])
+const isOurs = ({ thread, name, args }: Syscall): boolean =>
+  thread.startsWith('ofd-') && !besides.has(name) && !(name === 'write' && args.includes(WAKE))
+
+interface Case {
+  readonly name: string
+  /** expressions of the child's script: what is explained, and what is then done */
+  readonly explain: string
+  readonly act: string
+  /** only where there is an idmap */
+  readonly idmap?: boolean
+  /** not on these rungs */
+  readonly not?: string
+}
+
+const at = (name: string) => `at('${name}')`
+const target = (name: string) => `{ target: at('${name}').target }`
+const mount = (name: string, options: string, rest: Partial<Case> = {}, stack = 'stack'): Case => ({
+  name,
+  explain: `${stack}.explain(${options})`,
+  act: `made = await ${stack}.mount(${options})`,
+  ...rest,
+})
+const once = (name: string, options: string): Case => ({
+  name: `one-shot ${name}`,
+  explain: `explain(${options}, { rung })`,
+  act: `made = await mounter.mount(${options}); await mounter.trim()`,
+})
+const unmount = (name: string, setUp: string, explain: string): Case => ({
+  name: `unmount ${name}`,
+  explain: `(made = await ${setUp}, { cost: ${explain}.cost })`,
+  act: 'await made.unmount(); made = undefined',
+})
+const attached = (kind: string) =>
+  `reap.planUnmount({ target: Buffer.from(made.path), mountId: made.mountId, dev: 0n, kind: '${kind}' }, true, features()).plan`
+
+const cases: readonly Case[] = [
+  mount('warm', at('warm')),
+  mount('warm, read-only', target('read-only')),
+  mount('with a mapping of its own', `{ ...${at('own')}, idmap: mapping(1) }`, { idmap: true }),
+  mount('detached', `{ ...${at('detached')}, target: undefined }`, { not: 'classic' }),
+  mount('with options', `{ ...${at('options')}, options: { volatile: true, index: 'off', xino: 'auto' } }`),
+  mount('attributes', `{ ...${at('a')}, propagation: 'slave', attributes: { nodev: true, readonly: true } }`),
+  mount("upper: 'shifted'", `{ ...${at('shifted')}, upper: 'shifted' }`, { idmap: true }),
+  mount("upper: 'idmapped'", `{ ...${at('idmapped')}, upper: 'idmapped' }`, { idmap: true }),
+  mount('volatile: reset', `{ ...${at('reset')}, options: { volatile: 'reset' } }`),
+  mount('create', `{ ...fresh('created'), create: true }`),
+  mount('create, own mapping', `{ ...fresh('c2'), create: true, idmap: mapping(2) }`, { idmap: true }),
+  mount('a clone', target('clone'), {}, 'one'),
+  mount('a clone, own mapping', `{ ...${target('clone2')}, idmap: mapping(6) }`, { idmap: true }, 'one'),
+  once('mount', `{ lowerdir, ...${at('once')}, idmap: own(3) }`),
+  once('create', `{ lowerdir, ...fresh('once-created'), create: true, idmap: own(4) }`),
+  once('clone', `{ lowerdir: lowerdir.slice(0, 1), ...${target('once-clone')}, idmap: own(5) }`),
+  unmount('an overlay', `stack.mount(${at('un')})`, attached('overlay')),
+  unmount('a clone', `one.mount(${target('unclone')})`, attached('clone')),
+  {
+    ...unmount('a detached one', `stack.mount({})`, '{ cost: closed }'),
+    not: 'classic',
+  },
+]
+
+/** Each case between marks of its own; what it had explained goes to standard output, a line a case. */
+const script = (
+  rung: string,
+  idmap: unknown,
+  lowerdir: readonly string[],
+  dir: string,
+  wanted: readonly Case[],
+) => `
+import { mkdirSync } from 'node:fs'
+import { explain, features, Mounter } from ${JSON.stringify(dist('index.js'))}
+import * as reap from ${JSON.stringify(dist('overlay/reap.js'))}
+const [rung, idmap, lowerdir] = ${JSON.stringify([rung, idmap ?? null, lowerdir])}
+const mapping = (n) => {
+  const range = [{ inside: 0, outside: 65536 * (10 + n), length: 65536 }]
+  return { uid: range, gid: range }
+}
+const own = (n) => (idmap ? mapping(n) : undefined)
+const paths = (name) => ({
+  upperdir: '${dir}/' + name + '/upper', workdir: '${dir}/' + name + '/work', target: '${dir}/' + name + '/rootfs'
+})
+const fresh = (name) => {
+  mkdirSync('${dir}/' + name, { recursive: true })
+  return paths(name)
+}
+const at = (name) => {
+  const dirs = paths(name)
+  for (const path of Object.values(dirs)) mkdirSync(path, { recursive: true })
+  return dirs
+}
+// one thread of each kind, each of which has been at work: their making is not the plans'
+const mounter = new Mounter({ rung, threads: 1, reapers: 1 })
+const stack = await mounter.open({ lowerdir, idmap: idmap ?? undefined })
+const one = await mounter.open({ lowerdir: lowerdir.slice(0, 1), idmap: idmap ?? undefined })
+await (await stack.mount(at('first'))).unmount()
+await mounter.idle()
+const closed = reap.planCloseMount(9).cost
+let made
+${wanted
+  .map(
+    ({ explain, act }, i) => `
+{
+  const { cost } = ${explain}
+  console.log(JSON.stringify(cost))
+  mark('begin-${i}')
+  ${act}
+  mark('end-${i}')
+  await made?.unmount()
+  await mounter.trim()
+}`,
+  )
+  .join('')}
+await stack.close()
+await one.close()
+await mounter.close()
+`
+
+for (const { rung, idmap } of ways) {
+  t.test(
+    `${rung}: what explain says is what strace counts`,
+    all(privileged, programs('strace')),
+    async (t) => {
+      const area = scratch(t)
+      const wanted = cases.filter((one) => (idmap || !one.idmap) && one.not !== rung)
+      const text = script(rung, idmap, area.layers(3), area.mkdir('c'), wanted)
+      const { status, stdout, stderr, calls } = await straceModule(text)
+      t.equal(status, 0, stderr)
+      const explained = stdout
+        .trim()
+        .split('\n')
+        .map((line): Cost => JSON.parse(line))
+      t.equal(explained.length, wanted.length)
+      for (const [i, { name, act }] of wanted.entries()) {
+        const cost = explained[i] as Cost
+        const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOurs)
+        t.same(tally(made), cost.calls, `${name}: calls`)
+        t.equal(made.length, cost.syscalls, `${name}: their sum`)
+        const { writes, grace } = lockWrites(
+          made,
+          calls.slice(0, calls.indexOf(made[0] as Syscall)),
+          !name.includes('clone'),
+        )
+        t.equal(writes, cost.namespaceSemWrites, `${name}: writers of namespace_sem`)
+        t.equal(grace, cost.gracePeriods, `${name}: grace periods`)
+        t.equal(cost.temporaryMounts, 0, `${name}: nothing that others can see`)
+        t.ok(made.length > 0, act)
+      }
+    },
+  )
+}

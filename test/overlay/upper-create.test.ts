@@ -1,0 +1,214 @@
+/**
+ * `create: true`: a new upper looks to the container as the top layer does, mode, owner and extended attributes,
+ * and what was made for a mount that failed goes again. Nothing that was there before is touched.
+ */
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { type IdmapOption, Mounter } from '../../lib/index.js'
+import { lgetxattr, llistxattr } from '../../lib/sys.js'
+import { watch } from '../support/left.js'
+import { privileged } from '../support/needs.js'
+import { forms, owner, setXattrs, ways } from '../support/rungs.js'
+import { type Scratch, scratch } from '../support/scratch.js'
+import { mapping, userNamespace } from '../support/userns.js'
+
+const mode = (path: string) => (statSync(path).mode & 0o7777).toString(8)
+const at = (area: Scratch, name: string) => ({
+  upperdir: area.path('new', name, 'upper'),
+  workdir: area.path('new', name, 'work'),
+  target: area.path('new', name, 'rootfs'),
+})
+
+/** The extended attributes of a directory, but for overlay's own. */
+const xattrs = (path: string): Record<string, string> => {
+  const names = llistxattr(path).filter((name) => !/^(trusted|user)\.overlay\./.test(name.toString()))
+  return Object.fromEntries(names.map((name) => [name.toString(), lgetxattr(path, name).toString('hex')]))
+}
+
+const ACL = 'system.posix_acl_access'
+/** struct posix_acl_xattr: version 2, then tag, permissions and id of each entry */
+const acl = (user: number, group: number): Buffer => {
+  const none = 0xffff_ffff
+  const entries = [
+    [1, 7, none],
+    [2, 5, user],
+    [4, 5, none],
+    [8, 1, group],
+    [16, 7, none],
+    [32, 0, none],
+  ]
+  const bytes = Buffer.alloc(4 + entries.length * 8)
+  bytes.writeUInt32LE(2)
+  entries.forEach(([tag, permissions, id], i) => {
+    bytes.writeUInt16LE(tag as number, 4 + i * 8)
+    bytes.writeUInt16LE(permissions as number, 6 + i * 8)
+    bytes.writeUInt32LE(id as number, 8 + i * 8)
+  })
+  return bytes
+}
+
+for (const { rung, idmap, shift } of ways) {
+  for (const upper of idmap ? (['asis', 'shifted', 'idmapped'] as const) : (['asis'] as const)) {
+    t.test(`${rung}, ${upper}: a new upper is as the top layer is`, privileged, async (t) => {
+      const area = scratch(t)
+      const lowerdir = area.layers(2)
+      const top = lowerdir[0] as string
+      chownSync(top, 12, 34)
+      chmodSync(top, 0o2751)
+      setXattrs(top, {
+        'user.note': 'kept',
+        'trusted.note': Buffer.of(0, 1, 255),
+        'trusted.overlay.opaque': 'y',
+        'trusted.overlay.origin': 'z',
+      })
+      const mounter = new Mounter({ rung })
+      t.teardown(() => mounter.close())
+      const stack = await mounter.open({ lowerdir, idmap })
+      const mask = process.umask(0o077)
+      t.teardown(() => process.umask(mask))
+      for (const [i, form] of forms.entries()) {
+        const dirs = at(area, form.name)
+        const rootfs = i
+          ? await form.mount(mounter, { lowerdir, idmap, ...dirs, upper, create: true })
+          : await form.stackMount(stack, { ...dirs, upper, create: true })
+        const base = upper === 'idmapped' ? 0 : shift
+        const owners = [12, 34]
+        t.equal(owner(dirs.upperdir), owners.map((id) => id + base).join(':'), 'on disk')
+        t.equal(owner(dirs.target), owners.map((id) => id + shift).join(':'), 'as the mount shows it')
+        t.equal(mode(dirs.upperdir), '2751', 'the umask and chown took nothing away')
+        t.same(xattrs(dirs.upperdir), {
+          'user.note': Buffer.from('kept').toString('hex'),
+          'trusted.note': '0001ff',
+        })
+        t.equal(existsSync(join(dirs.target, 'only-1')), true, 'opaque is not taken over')
+        await form.unmount(rootfs)
+        t.equal(owner(dirs.workdir), '0:0')
+      }
+      await stack.close()
+    })
+  }
+}
+
+t.test('an ACL is for the same users in the container', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  setXattrs(lowerdir[0] as string, { [ACL]: acl(55, 66) })
+  const mounter = new Mounter()
+  t.teardown(() => mounter.close())
+  const own = mapping(500_000)
+  const cases: [
+    string,
+    IdmapOption | undefined,
+    IdmapOption | undefined,
+    'asis' | 'idmapped',
+    number,
+    number,
+  ][] = [
+    ['no idmap', undefined, undefined, 'asis', 0, 0],
+    ['the stack’s mapping', mapping(), undefined, 'asis', 100_000, 100_000],
+    ['one of its own', undefined, own, 'asis', 500_000, 500_000],
+    ['one of its own on an idmapped stack', mapping(), own, 'asis', 500_000, 500_000],
+    ['idmapped upper', mapping(), undefined, 'idmapped', 0, 100_000],
+    ['idmapped upper, one of its own', mapping(), own, 'idmapped', 0, 500_000],
+  ]
+  for (const [name, stackIdmap, idmap, upper, onDisk, shown] of cases) {
+    const stack = await mounter.open({ lowerdir, idmap: stackIdmap })
+    const dirs = at(area, name.replaceAll(' ', '-'))
+    const rootfs = await stack.mount({ ...dirs, idmap, upper, create: true })
+    t.equal(xattrs(dirs.upperdir)[ACL], acl(55 + onDisk, 66 + onDisk).toString('hex'), `${name}: on disk`)
+    t.equal(xattrs(dirs.target)[ACL], acl(55 + shown, 66 + shown).toString('hex'), `${name}: in the mount`)
+    await rootfs.unmount()
+    await stack.close()
+  }
+})
+
+t.test('what is there is left as it is', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const dirs = area.container('there')
+  chownSync(dirs.upperdir, 77, 78)
+  chmodSync(dirs.upperdir, 0o700)
+  setXattrs(lowerdir[0] as string, { 'user.note': 'not for it' })
+  const mounter = new Mounter()
+  t.teardown(() => mounter.close())
+  const rootfs = await mounter.mount({ lowerdir, ...dirs, idmap: mapping(), create: true })
+  t.equal(owner(dirs.upperdir), '77:78')
+  t.equal(mode(dirs.upperdir), '700')
+  t.same(xattrs(dirs.upperdir), {})
+  await rootfs.unmount()
+})
+
+t.test('root of the container can use what was made', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const dirs = at(area, 'usable')
+  const mounter = new Mounter()
+  t.teardown(() => mounter.close())
+  const inside = await userNamespace(t, mapping())
+  const rootfs = await mounter.mount({ lowerdir, ...dirs, idmap: mapping(), create: true })
+  inside.sh(`cd '${dirs.target}' && echo x > made && rm each`)
+  t.equal(owner(join(dirs.upperdir, 'made')), '100000:100000')
+  t.equal(mode(area.path('new/usable')), '755')
+  await rootfs.unmount()
+  const again = await mounter.mount({ lowerdir, ...dirs, idmap: mapping(), create: true })
+  t.same(readdirSync(dirs.target).includes('made'), true, 'and again')
+  await again.unmount()
+})
+
+for (const { rung, idmap } of ways) {
+  t.test(`${rung}: what was made for a mount that failed goes again`, privileged, async (t) => {
+    const area = scratch(t)
+    const lowerdir = area.layers(2)
+    area.mkdir('new')
+    const mounter = new Mounter({ rung })
+    const left = watch()
+    const stack = await mounter.open({ lowerdir, idmap })
+    const bad = await mounter.open({ lowerdir: [lowerdir[0] as string, lowerdir[0] as string], idmap })
+    const dirs = at(area, 'failed')
+    const beside = area.mkdir('beside')
+    writeFileSync(area.path('file'), '')
+    const failures = [
+      ['CREATE', () => bad.mount({ ...dirs, create: true }), 'ELOOP'],
+      [
+        'CREATE, late',
+        () => stack.mount({ ...dirs, workdir: join(dirs.upperdir, 'in'), create: true }),
+        'EINVAL',
+      ],
+      [
+        'target',
+        () => stack.mount({ ...dirs, target: join(area.path('file'), 'x'), create: true }),
+        'ENOTDIR',
+      ],
+      [
+        'target is a file',
+        () => stack.mount({ ...dirs, target: area.path('file'), create: true }),
+        /EINVAL|ENOTDIR/,
+      ],
+      [
+        'options',
+        () => stack.mount({ ...dirs, create: true, options: { metacopy: 'on', redirect_dir: 'off' } }),
+        'EINVAL',
+      ],
+    ] as const
+    for (const [name, fail, code] of failures) {
+      await t.rejects(fail(), { code, name: 'MountError' }, name)
+      t.same(
+        readdirSync(area.path('new')).flatMap((dir) => readdirSync(area.path('new', dir))),
+        [],
+        name,
+      )
+    }
+    mkdirSync(dirs.upperdir, { recursive: true })
+    writeFileSync(join(dirs.upperdir, 'precious'), '')
+    await t.rejects(bad.mount({ ...dirs, target: beside, create: true }), { code: 'ELOOP' })
+    t.same(readdirSync(area.path('new/failed')), ['upper'], 'what was there before stays')
+    const rootfs = await stack.mount({ ...dirs, create: true })
+    t.ok(existsSync(join(dirs.target, 'precious')), 'and the next one succeeds')
+    await rootfs.unmount()
+    await stack.close()
+    await bad.close()
+    await mounter.close()
+    t.same(await left({ threads: true }), [])
+  })
+}

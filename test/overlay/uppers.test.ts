@@ -1,0 +1,148 @@
+/**
+ * An upper or a work directory that this process has in use is refused, however it is called and whichever
+ * mounter has it, because the kernel would only write a line to its log. It is free again once the mount
+ * is gone, whoever took it away.
+ */
+import { execFileSync } from 'node:child_process'
+import { closeSync, existsSync, renameSync, symlinkSync } from 'node:fs'
+import t from 'tap'
+import { Mounter, type Rootfs } from '../../lib/index.js'
+import { isBelow, mounts } from '../support/mountinfo.js'
+import { privileged } from '../support/needs.js'
+import { forms, ways } from '../support/rungs.js'
+import { type Container, type Scratch, scratch } from '../support/scratch.js'
+
+const busy = (option: string, where: string) => ({
+  name: 'MountError',
+  code: 'EBUSY',
+  hint: new RegExp(`^this ${option} is in use by the overlay at ${where}: `),
+})
+const umount = (dir: string) => execFileSync('umount', ['-n', dir])
+
+for (const { rung, idmap } of ways) {
+  t.test(`in use: ${rung}`, privileged, async (t) => {
+    const area = scratch(t)
+    const mounters = [new Mounter({ rung }), new Mounter({ rung })] as const
+    t.teardown(() => Promise.all(mounters.map((mounter) => mounter.close())))
+    const lowerdir = area.layers(2)
+    const at = area.container('c')
+    const other = area.container('other')
+    symlinkSync('containers/c', area.path('link'))
+    const bound = area.mkdir('bound')
+    execFileSync('mount', ['-n', '--bind', area.path('containers/c'), bound])
+    const aliases = [at.upperdir, area.path('link/upper'), `${bound}/upper`, `${at.upperdir}/../../c/upper`]
+    const mount = (options: object, mounter: Mounter = mounters[0]) =>
+      mounter.mount({ lowerdir, ...other, idmap, ...options })
+    const free = async (message: string) => {
+      const rootfs = await mount(at)
+      await rootfs.unmount()
+      t.pass(`free again: ${message}`)
+    }
+
+    for (const form of forms) {
+      const rootfs = await form.mount(mounters[0], { lowerdir, ...at, idmap })
+      for (const upperdir of aliases)
+        await t.rejects(mount({ upperdir }), busy('upperdir', at.target), upperdir)
+      await t.rejects(mount({ workdir: at.workdir }), busy('workdir', at.target))
+      await t.rejects(
+        mount({ upperdir: at.upperdir }, mounters[1]),
+        busy('upperdir', at.target),
+        'another mounter',
+      )
+      t.notOk(mounts().some((one) => isBelow(one, other.target)))
+      await form.unmount(rootfs)
+      await free('unmounted by us')
+    }
+
+    await mount(at)
+    umount(at.target)
+    await free('unmounted by somebody else')
+
+    const kept = await mount(at)
+    kept.release()
+    await t.rejects(
+      mount({ upperdir: at.upperdir }),
+      busy('upperdir', at.target),
+      'released, and still mounted',
+    )
+    umount(at.target)
+    await free('unmounted after it was released')
+
+    await t.rejects(mount({ ...at, lowerdir: [lowerdir[0], lowerdir[0]] }), { code: 'ELOOP' })
+    await free('after a failure')
+
+    const [one, two] = await Promise.allSettled([mount(at), mount({ ...at, target: other.target })])
+    t.equal(one.status, 'fulfilled')
+    t.match(two, { status: 'rejected', reason: busy('upperdir', at.target) }, 'at the same time')
+    if (one.status === 'fulfilled') await one.value.unmount()
+    umount(bound)
+  })
+
+  t.test(`in use while it is being made: ${rung}`, privileged, async (t) => {
+    const area = scratch(t)
+    const mounter = new Mounter({ rung })
+    t.teardown(() => mounter.close())
+    const lowerdir = area.layers(2)
+    area.mkdir('c')
+    const dirs = (c: string, target: string) => ({
+      upperdir: area.path(c, 'upper'),
+      workdir: area.path(c, 'work'),
+      target: area.mkdir(target),
+    })
+    const mount = (options: object) =>
+      mounter.mount({ lowerdir, idmap, create: true, ...dirs('c', 'one'), ...options })
+    const both = await Promise.allSettled([mount({}), mount({ target: area.mkdir('two') })])
+    t.same(
+      both.map(({ status }) => status).sort(),
+      ['fulfilled', 'rejected'],
+      'both would have made it',
+    )
+    for (const one of both) if (one.status === 'fulfilled') await one.value.unmount()
+
+    const next = dirs('d', 'three')
+    area.mkdir('d')
+    const stack = await mounter.open({ lowerdir, idmap })
+    const first = stack.mount({ ...next, create: true })
+    // the event loop stands still: the first one has made its upper, and nobody here knows of it yet
+    for (const end = performance.now() + 5000; !existsSync(next.workdir) && performance.now() < end; );
+    await t.rejects(mount({ ...next, target: area.mkdir('four') }), busy('upperdir', next.target))
+    await t.rejects(mount({ workdir: next.workdir, upperdir: area.mkdir('u') }), busy('workdir', next.target))
+    const rootfs = await first
+    await t.rejects(mount({ workdir: next.workdir, upperdir: area.mkdir('u') }), busy('workdir', next.target))
+    await rootfs.unmount()
+    const again = await mount({ ...next, target: area.mkdir('four') })
+    await again.unmount()
+    await stack.close()
+  })
+}
+
+/** Other directories that came to the paths of those in use are not in use. */
+const moved = async (area: Scratch, mount: (at: object) => Promise<Rootfs>, at: Container) => {
+  await mount(at)
+  renameSync(area.path('containers'), area.path('moved'))
+  const next = await mount(area.container('c'))
+  await next.unmount()
+  umount(area.path('moved/c/rootfs'))
+}
+
+for (const { rung, idmap } of ways.filter((way) => way.rung !== 'classic')) {
+  t.test(`in use by a detached one: ${rung}`, privileged, async (t) => {
+    const area = scratch(t)
+    const mounter = new Mounter({ rung })
+    t.teardown(() => mounter.close())
+    const lowerdir = area.layers(2)
+    const { upperdir, workdir, target } = area.container('c')
+    const mount = (options: object = {}) => mounter.mount({ lowerdir, idmap, upperdir, workdir, ...options })
+    const detached = await mount()
+    await t.rejects(mount({ target }), busy('upperdir', 'a detached mount'))
+    await detached.attach(target)
+    await t.rejects(mount(), busy('upperdir', target), 'attached later')
+    umount(target)
+    const fd = (await mount()).release()
+    if (fd !== undefined) closeSync(fd)
+    const last = await mount({ target })
+    await last.unmount()
+    await moved(area, mount, { upperdir, workdir, target })
+    t.notOk(mounts().some((one) => isBelow(one, area.path('moved'))))
+  })
+}

@@ -1,0 +1,169 @@
+import t from 'tap'
+import { binding } from '../../lib/binding.js'
+import * as f from '../../lib/flags.js'
+import * as c from '../../lib/program/calls.js'
+import { renderCall } from '../../lib/program/explain.js'
+import { cwd, held } from '../../lib/program/plan.js'
+import { type Arg, calls, type Slot, type Step, statxField } from '../../lib/program/step.js'
+
+const out: Slot = { slot: 0, name: 'out' }
+const fs: Slot = { slot: 1, name: 'fs' }
+const dir = held(7, '/dir')
+
+/** Every constructor, and how its step looks in strace's notation. */
+const table: Record<string, readonly [Step, string][]> = {
+  openat: [
+    [c.openat(out, cwd, '/a"b', f.O_PATH), 'openat(AT_FDCWD, "/a\\"b", O_RDONLY|O_CLOEXEC|O_PATH, 0)'],
+    [
+      c.openat(out, fs, ['x', dir], f.O_WRONLY | f.O_CREAT),
+      'openat(fs, "x7", O_WRONLY|O_CREAT|O_CLOEXEC, 0)',
+    ],
+  ],
+  openat2: [
+    [
+      c.openat2(out, dir, 'a', f.O_PATH | f.O_DIRECTORY, f.RESOLVE_BENEATH | f.RESOLVE_NO_XDEV),
+      'openat2(7</dir>, "a", {flags=O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_PATH, resolve=RESOLVE_NO_XDEV|RESOLVE_BENEATH}, 24)',
+    ],
+  ],
+  close: [[c.close(out), 'close(out)']],
+  fsopen: [[c.fsopen(out, 'overlay'), 'fsopen("overlay", FSOPEN_CLOEXEC)']],
+  setFlag: [[c.setFlag(fs, 'volatile'), 'fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0)']],
+  setString: [
+    [
+      c.setString(fs, 'lowerdir+', ['/proc/self/fd/', out]),
+      'fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", "/proc/self/fd/{out}", 0)',
+    ],
+  ],
+  setFd: [
+    [c.setFd(fs, 'lowerdir+', dir), 'fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, 7</dir>)'],
+    [c.setFd(fs, 'upperdir', out), 'fsconfig(fs, FSCONFIG_SET_FD, "upperdir", NULL, out)'],
+  ],
+  create: [[c.create(fs), 'fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)']],
+  fsmount: [
+    [
+      c.fsmount(out, fs, f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NODEV),
+      'fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV)',
+    ],
+  ],
+  cloneTree: [
+    [c.cloneTree(out, dir), 'open_tree(7</dir>, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)'],
+  ],
+  cloneTreeAttr: [
+    [
+      c.cloneTreeAttr(out, dir, { set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: held(9, 'userns') }),
+      'open_tree_attr(7</dir>, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH, ' +
+        '{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP, attr_clr=0, propagation=0, userns_fd=9<userns>}, 32)',
+    ],
+  ],
+  mountSetattr: [
+    [
+      c.mountSetattr(out, { clear: f.MOUNT_ATTR__ATIME, propagation: f.MS_SLAVE }),
+      'mount_setattr(out, "", AT_EMPTY_PATH, {attr_set=0, attr_clr=MOUNT_ATTR__ATIME, propagation=MS_SLAVE}, 32)',
+    ],
+  ],
+  attach: [[c.attach(out, '/target'), 'move_mount(out, "", AT_FDCWD, "/target", MOVE_MOUNT_F_EMPTY_PATH)']],
+  hangBelow: [
+    [c.hangBelow(out, fs), 'move_mount(out, "", fs, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'],
+  ],
+  mount: [
+    [
+      c.mount('overlay', [out], 'overlay', f.MS_NODEV, ['lowerdir=', dir]),
+      'mount("overlay", "{out}", "overlay", MS_NODEV, "lowerdir=7")',
+    ],
+    [c.mount(null, '/t', null, 0, null), 'mount(NULL, "/t", NULL, 0, NULL)'],
+  ],
+  umount: [
+    [c.umount('t', true), 'umount2("t", MNT_DETACH|UMOUNT_NOFOLLOW)'],
+    [c.umount('t', false), 'umount2("t", UMOUNT_NOFOLLOW)'],
+    [c.umount(['/proc/self/fd/', out], true, false), 'umount2("/proc/self/fd/{out}", MNT_DETACH)'],
+    [c.umount('t', false, false), 'umount2("t", 0)'],
+  ],
+  statxFd: [
+    [
+      c.statxFd(dir, true),
+      'statx(7</dir>, "", AT_EMPTY_PATH, STATX_TYPE|STATX_MODE|STATX_UID|STATX_GID|STATX_INO|STATX_MNT_ID_UNIQUE, statx)',
+    ],
+    [
+      c.statxFd(out, false),
+      'statx(out, "", AT_EMPTY_PATH, STATX_TYPE|STATX_MODE|STATX_UID|STATX_GID|STATX_INO|STATX_MNT_ID, statx)',
+    ],
+  ],
+  statxPath: [
+    [
+      c.statxPath(cwd, 'a', true),
+      'statx(AT_FDCWD, "a", AT_SYMLINK_NOFOLLOW|AT_NO_AUTOMOUNT, ' +
+        'STATX_TYPE|STATX_MODE|STATX_UID|STATX_GID|STATX_INO|STATX_MNT_ID_UNIQUE, statx)',
+    ],
+  ],
+  fstatfs: [[c.fstatfs(out), 'fstatfs(out, statfs)']],
+  fchdir: [[c.fchdir(dir), 'fchdir(7</dir>)']],
+  chdir: [[c.chdir('/'), 'chdir("/")']],
+  mkdir: [[c.mkdir('/d', 0o711), 'mkdirat(AT_FDCWD, "/d", 0711)']],
+  unlink: [[c.unlink(out, 'd'), 'unlinkat(out, "d", 0)']],
+  rmdir: [[c.rmdir(out, 'd'), 'unlinkat(out, "d", AT_REMOVEDIR)']],
+  fchown: [[c.fchown(out, 100000, 0xffff_fffe), 'fchownat(out, "", 100000, 4294967294, AT_EMPTY_PATH)']],
+  chmod: [[c.chmod(['/proc/self/fd/', out], 0o4755), 'fchmodat(AT_FDCWD, "/proc/self/fd/{out}", 04755)']],
+  lsetxattr: [
+    [c.lsetxattr('/d', 'user.x', Buffer.from([1, 255])), 'lsetxattr("/d", "user.x", "\\1\\377", 2, 0)'],
+  ],
+  setfsuid: [[c.setfsuid(0xffff_fffe), 'setfsuid(4294967294)']],
+  setfsgid: [[c.setfsgid(0), 'setfsgid(0)']],
+  keepCapabilities: [[c.keepCapabilities, 'prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)']],
+  userns: [[c.userns(out, '0 100000 65536\n', '0 1 2\n'), 'userns("0 100000 65536\\n", "0 1 2\\n")']],
+}
+const steps = Object.values(table).flat()
+
+t.test('the table of calls is the addon’s', async (t) => {
+  const own = Object.entries(calls).map(([name, signature]) => `${name}:${signature}`)
+  t.same(own, binding.programCalls())
+})
+
+t.test('every constructor and every call is in the table', async (t) => {
+  const constructors = Object.keys(c).filter((name) => name !== 'sameInode')
+  t.same(Object.keys(table).sort(), constructors.sort())
+  t.same([...new Set(steps.map(([{ call }]) => call))].sort(), Object.keys(calls).sort())
+})
+
+t.test('strace’s notation', async (t) => {
+  for (const [step, text] of steps) t.equal(renderCall(step), text)
+})
+
+t.test('arguments are of the kinds that the signature says', async (t) => {
+  const kinds: Record<string, readonly Arg['kind'][]> = {
+    f: ['fd'],
+    i: ['int'],
+    v: ['fd', 'int'],
+    p: ['text'],
+    P: ['text', 'null'],
+    b: ['bytes'],
+    a: ['mount_attr'],
+    h: ['open_how'],
+    x: ['out'],
+    s: ['out'],
+  }
+  for (const [{ call, args }] of steps) {
+    const signature = calls[call]
+    t.equal(args.length, signature.length, call)
+    args.forEach(({ kind }, i) => {
+      t.ok(kinds[signature[i]!]?.includes(kind), `${call}, argument ${i + 1}: ${kind}`)
+    })
+  }
+})
+
+t.test('what makes an fd has a slot for it', async (t) => {
+  const making = ['openat', 'openat2', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr', 'userns']
+  for (const [step, text] of steps) t.equal(step.out !== undefined, making.includes(step.call), text)
+})
+
+t.test('what is the same for every call', async (t) => {
+  const subject = { option: 'lowerdir', index: 3 }
+  const extra: c.Extra = { subject, tolerate: [17], report: true, when: 'always', ifDone: c.keepCapabilities }
+  t.match(c.openat(out, cwd, '/a', 0, extra), { ...extra, call: 'openat', out })
+  t.match(c.mkdir('/a', 0o755, extra), extra)
+  t.equal(c.attach(out, '/t').commits, true, 'the attach is what becomes visible')
+  t.equal(c.hangBelow(out, fs).commits, undefined)
+  t.same(c.sameInode({ dev: 5n, ino: 6n }), [
+    { field: statxField.ino, value: 6n },
+    { field: statxField.dev, value: 5n },
+  ])
+})

@@ -1,0 +1,60 @@
+/**
+ * What calls that were really made cost: writers of namespace_sem and RCU grace periods, derived from strace's
+ * lines by the rules that tracing Linux 6.18 gave. Written apart from lib/program/cost.ts, which counts
+ * from plans: the two check each other.
+ *
+ *   open_tree(OPEN_TREE_CLONE), open_tree_attr   1 write   its close, while it is detached: 1 write, 1 grace period
+ *   fsmount                                      none      its close, while it is detached: 1 write, 2 grace periods
+ *   move_mount, mount                            1 write   (a remount of one mount's flags: none)
+ *   mount_setattr with a propagation             1 write
+ *   umount2                                      1 write, 1 grace period, 2 if an overlay goes with it
+ */
+import type { Syscall } from './strace.js'
+
+export interface Locks {
+  readonly writes: number
+  readonly grace: number
+}
+
+const isTree = /^open_tree(_attr)?$/
+/** strace prints what it has no words for in hexadecimal */
+const fdOf = (text: string): number => Number(/^(0x)?[0-9a-f]+/.exec(text)?.[0])
+
+class Counter {
+  writes = 0
+  grace = 0
+  /** fd of a mount that is attached nowhere → grace periods that its close takes */
+  readonly #detached = new Map<number, number>()
+
+  add({ name, args, result }: Syscall, overlays: boolean): void {
+    if (result.startsWith('-1')) return
+    if (isTree.test(name)) this.#detached.set(fdOf(result), 1)
+    if (name === 'fsmount') this.#detached.set(fdOf(result), 2)
+    if (name === 'umount2') this.grace += overlays ? 2 : 1
+    if (name === 'close') {
+      const grace = this.#detached.get(fdOf(args)) ?? 0
+      if (grace > 0) this.writes++
+      this.grace += grace
+    }
+    if (name === 'close' || name === 'move_mount') this.#detached.delete(fdOf(args))
+    if (isTree.test(name) || name === 'move_mount' || name === 'umount2') this.writes++
+    if (name === 'mount' && !args.includes('MS_REMOUNT')) this.writes++
+    if (name === 'mount_setattr' && /propagation=[^0]/.test(args)) this.writes++
+  }
+}
+
+/**
+ * @param before calls made earlier, which tell what the fds are
+ * @param overlays the targets of umount2 hold overlays, whose superblock ends with them
+ */
+export const lockWrites = (
+  calls: readonly Syscall[],
+  before: readonly Syscall[],
+  overlays: boolean,
+): Locks => {
+  const counter = new Counter()
+  for (const call of before) counter.add(call, overlays)
+  const { writes, grace } = counter
+  for (const call of calls) counter.add(call, overlays)
+  return { writes: counter.writes - writes, grace: counter.grace - grace }
+}
