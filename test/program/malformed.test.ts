@@ -41,7 +41,11 @@ const valid = (input: number): Uint8Array =>
       const open = c.openat(self!, cwd, '/proc/self', f.O_PATH | f.O_DIRECTORY)
       b.add(open, c.openat2(below!, proc, 'sys', f.O_PATH, f.RESOLVE_BENEATH))
       b.add(c.statxFd(self!, true, { remember, report: true }))
-      b.add(c.openat(again!, cwd, ['/proc/self/fd/', self!, '/.', held(input, 'proc')], f.O_PATH, { tolerate: [errno.ENOENT] })) // biome-ignore format: one call
+      b.add(
+        c.openat(again!, cwd, ['/proc/self/fd/', self!, '/.', held(input, 'proc')], f.O_PATH, {
+          tolerate: [errno.ENOENT],
+        }),
+      )
       b.add(c.statxFd(self!, true, { expect, ifDone: open }))
       b.add(c.fstatfs(below!, { expect: [{ field: statfsField.type, value: 0x9fa0n }] }))
       b.add(c.fsopen(fs!, 'tmpfs', { tolerate: [1] }))

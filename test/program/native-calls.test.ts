@@ -48,7 +48,12 @@ t.test('directories and their attributes', privileged, async (t) => {
     b.add(c.lsetxattr(dir, 'trusted.overlayfd-empty', Buffer.alloc(0)))
     b.add(c.fchown(slot, 100_000, 0xffff_fffe))
     b.add(c.statxFd(slot, true, { report: true }), c.statxPath(slot, 'made', false, { report: true }))
-    b.add(c.fstatfs(slot, { report: true, expect: [{ field: statfsField.type, value: BigInt(sys.TMPFS_MAGIC) }] })) // biome-ignore format: one call
+    b.add(
+      c.fstatfs(slot, {
+        report: true,
+        expect: [{ field: statfsField.type, value: BigInt(sys.TMPFS_MAGIC) }],
+      }),
+    )
   })
   t.same(readdirSync(dir), ['made'])
   t.equal(statSync(join(dir, 'made')).mode & 0o7777, 0o2751)
@@ -112,7 +117,11 @@ t.test('a superblock, from its context to its unmount', privileged, async (t) =>
   t.match(found, { type: 'tmpfs', attributes: ['rw', 'nodev', 'noexec', 'relatime'] })
   t.ok(found?.options.includes('size=64k') && found.options.includes('ro'))
   t.match(found?.propagation, [/^shared:/])
-  t.match(run((b) => b.add(c.umount(path('link'), true))), { errno: errno.EINVAL }, 'a link is not followed') // biome-ignore format: one call
+  t.match(
+    run((b) => b.add(c.umount(path('link'), true))),
+    { errno: errno.EINVAL },
+    'a link is not followed',
+  )
   done((b) => b.add(c.umount(target, false)))
   t.equal(mountAt(target), undefined)
 })

@@ -165,7 +165,13 @@ test('registers', async (t) => {
   t.match(compare('a', 'a'), { status: 'done' })
   t.match(compare('a', 'b'), { status: 'unexpected', step: 1 })
   const unset = (value: bigint) =>
-    run((b) => b.add(c.statxPath(cwd, dir, true, { expect: [{ field: statxField.nlink, mask: value, value: b.register('unset') }] }))) // biome-ignore format: one call
+    run((b) =>
+      b.add(
+        c.statxPath(cwd, dir, true, {
+          expect: [{ field: statxField.nlink, mask: value, value: b.register('unset') }],
+        }),
+      ),
+    )
   t.match(unset(0n), { status: 'done' }, 'a register holds 0 at first')
   t.match(unset(0xffffn), { status: 'unexpected' })
 })

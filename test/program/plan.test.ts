@@ -68,7 +68,10 @@ t.test('slots, registers, inputs and outputs', async (t) => {
   const b = new PlanBuilder('x', 3, 2)
   const [first, second] = [b.slot('first'), b.slot('second')]
   const input = b.input('in', 42, 'tree')
-  t.same([first, second, input].map(({ slot }) => slot), [3, 4, 5]) // biome-ignore format: one call
+  t.same(
+    [first, second, input].map(({ slot }) => slot),
+    [3, 4, 5],
+  )
   t.same(
     [b.register('r'), b.register('s')],
     [

@@ -9,6 +9,7 @@ import { type Plan, PlanBuilder } from '../../lib/program/plan.js'
 import { Pool } from '../../lib/program/pool.js'
 import { decodeResult, type ProgramResult } from '../../lib/program/result.js'
 import { fds } from '../support/counts.js'
+import type { Needs } from '../support/needs.js'
 import type { Teardown } from '../support/scratch.js'
 
 /** A plan made by adding to a builder. */
@@ -54,11 +55,13 @@ export const errno = {
   ESTALE: 116,
 } as const
 
+type FdTest = (t: Test, poolOf: (threads?: number, name?: string) => Pool) => unknown
+
 /** Tests after each of which the same fds are open as before. Pools made by `poolOf` are ended. */
 export const fdTests =
   (parent: Test) =>
-  (name: string, body: (t: Test, poolOf: (threads?: number, name?: string) => Pool) => unknown) =>
-    parent.test(name, async (t) => {
+  (name: string, body: FdTest, needs: Needs = {}) =>
+    parent.test(name, needs, async (t) => {
       const before = fds()
       const pools: Pool[] = []
       await body(t, (threads = 1, name = 'test') => {

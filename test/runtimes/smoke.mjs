@@ -11,6 +11,7 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, statSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -79,6 +80,13 @@ const clearTargets = () => {
 
 /** @type {[name: string, check: (api: any) => unknown][]} */
 const checks = [
+  [
+    'require() gives the same module',
+    (api) => {
+      const required = createRequire(import.meta.url)('../../dist/index.js')
+      assert.equal(required.mountOverlay, api.mountOverlay)
+    },
+  ],
   [
     'a system call, synchronously',
     async () => {
