@@ -7,7 +7,9 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, mkdirSync, openSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { Mounter } from '../../lib/index.js'
+import { LayerStack, Mounter } from '../../lib/index.js'
+import { MounterHost } from '../../lib/mounter/host.js'
+import { parseStack } from '../../lib/overlay/spec.js'
 import { bind, cases, expected, layer, outOf, plain } from '../support/joins.js'
 import { watch } from '../support/left.js'
 import { mounts } from '../support/mountinfo.js'
@@ -146,4 +148,31 @@ t.test('a parent replaced while its tree is kept', privileged, async (t) => {
   symlinkSync('moved', area.path('store'))
   await mount(t, ['a', 'b'], 'a symbolic link in its place')
   t.ok(performance.now() - begin < 1000, 'all while a tree is kept')
+})
+
+/** Between the first look at the layers and their tree: the one moment in which a name alone decides. */
+t.test('a layer replaced while the stack is being opened', privileged, async (t) => {
+  for (const idmap of [mapping(), undefined]) {
+    const area = scratch(t)
+    const lowerdir = plain(area, 'a', 'b', 'c')
+    const host = new MounterHost({})
+    const opening = LayerStack.openFlow(host, parseStack({ lowerdir, idmap }))
+    let step = opening.next()
+    for (let programs = 0; !step.done; programs++) {
+      const { plan, pool } = step.value
+      const outcome = pool.runSync(plan)
+      if (programs === 0) {
+        renameSync(area.path('store', 'b'), area.path('store', 'moved'))
+        layer(area.path('store', 'b'), 'replaced')
+      }
+      step = opening.next(outcome)
+    }
+    const stack = step.value
+    const says = ['a', 'b', 'c']
+    const shift = idmap ? 100_000 : 0
+    t.same(outOf(stack.mountSync({}), says), expected(says, shift), `warm, ${shift}`)
+    t.same(outOf(stack.mountSync({ idmap: mapping(OWN) }), says), expected(says, OWN), 'a mapping of its own')
+    await stack.close()
+    await host.close()
+  }
 })

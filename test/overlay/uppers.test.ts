@@ -92,11 +92,7 @@ for (const { rung, idmap } of ways) {
     const mount = (options: object) =>
       mounter.mount({ lowerdir, idmap, create: true, ...dirs('c', 'one'), ...options })
     const both = await Promise.allSettled([mount({}), mount({ target: area.mkdir('two') })])
-    t.same(
-      both.map(({ status }) => status).sort(),
-      ['fulfilled', 'rejected'],
-      'both would have made it',
-    )
+    t.same(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'both would have made it')
     for (const one of both) if (one.status === 'fulfilled') await one.value.unmount()
 
     const next = dirs('d', 'three')

@@ -8,74 +8,35 @@
  * Prints a line a check and `N passed, N failed, N skipped`.
  */
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
-import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import {
+  container,
+  dir,
+  endsWell,
+  FIRST_ID,
+  lowerdir,
+  mountedBelow,
+  prepare,
+  remove,
+  runtime,
+  runtimeArguments,
+  terminates,
+} from './place.mjs'
 
-const LAYERS = 8
 const AT_ONCE = 64
-const FIRST_ID = 100000
-const stagesProgram = fileURLToPath(new URL('../lifecycle/stages.mjs', import.meta.url))
-
-const [runtime, ...before] = process.argv.slice(2)
 const only = [{ inside: 0, outside: FIRST_ID, length: 65536 }]
 const idmap = { uid: only, gid: only }
-
-const dir = mkdtempSync(join(tmpdir(), 'overlayfd-smoke-'))
-const mountinfo = () => readFileSync('/proc/self/mountinfo', 'utf8').trimEnd().split('\n')
-const mountedBelow = () => mountinfo().filter((line) => line.split(' ')[4].startsWith(`${dir}/`))
 const fds = () => readdirSync('/proc/self/fd').length
-
-const made = (...names) => {
-  mkdirSync(join(dir, ...names), { recursive: true })
-  return join(dir, ...names)
-}
-let containers = 0
-const container = () => {
-  const name = String(containers++)
-  const [upperdir, workdir, target] = ['upper', 'work', 'rootfs'].map((part) =>
-    made('containers', name, part),
-  )
-  chownSync(upperdir, FIRST_ID, FIRST_ID)
-  return { upperdir, workdir, target }
-}
-const lowerdir = () => Array.from({ length: LAYERS }, (_, i) => join(dir, 'layers', String(i), 'fs'))
 
 /** Waits for what is closed in the background. */
 const until = async (isDone, milliseconds = 5000) => {
   const end = performance.now() + milliseconds
   while (!isDone() && performance.now() < end) await sleep(10)
   return isDone()
-}
-
-/** Runs stages.mjs under this runtime; kills it when it takes too long. */
-const ended = (names, ending, runtimeArguments = before) =>
-  new Promise((resolve, reject) => {
-    const args = [...runtimeArguments, stagesProgram, dir, names, ending]
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-    const text = { stdout: '', stderr: '' }
-    for (const stream of ['stdout', 'stderr']) child[stream].on('data', (chunk) => (text[stream] += chunk))
-    const timer = setTimeout(() => child.kill('SIGKILL'), 30_000)
-    child.once('error', reject)
-    child.once('close', (status, signal) => {
-      clearTimeout(timer)
-      resolve({ status, signal, ...text })
-    })
-  })
-
-/** Takes away what a child was allowed to leave: complete mounts at its targets. */
-const clearTargets = () => {
-  const targets = mountedBelow().map((line) => line.split(' ')[4])
-  for (const target of targets) {
-    assert.match(target, /\/rootfs$/)
-    assert.equal(readFileSync(join(target, `only-${LAYERS - 1}`), 'utf8'), String(LAYERS - 1))
-  }
-  if (targets.length > 0) execFileSync('umount', ['-n', '-l', ...targets])
 }
 
 /** @type {[name: string, check: (api: any) => unknown][]} */
@@ -187,41 +148,16 @@ const checks = [
   ['worker.terminate with mappings pending', async () => terminates('import,open,mapping-pending')],
 ]
 
-const endsWell = async (...how) => {
-  const { status, signal, stderr, stdout } = await ended(...how)
-  assert.deepEqual({ status, signal, stderr }, { status: 0, signal: null, stderr: '' })
-  clearTargets()
-  return stdout
-}
-
-const terminates = async (names) => {
-  const seen = JSON.parse(await endsWell(names, 'worker.terminate at random'))
-  assert.equal(seen.after.length, seen.before, `open after the workers: ${seen.after.join(' ')}`)
-}
-
 /** What a program needs that mounts: reading and writing are for its own directories, ffi is for addons. */
 const permissions = ['--allow-ffi', '--allow-read', '--allow-write', '--allow-env', '--allow-sys']
 if (globalThis.Deno) {
-  const narrow = before.flatMap((argument) => (argument === '--allow-all' ? permissions : [argument]))
+  const narrow = runtimeArguments.flatMap((argument) =>
+    argument === '--allow-all' ? permissions : [argument],
+  )
   checks.push([
     'with the permissions of the README alone',
     async () => endsWell('import,open,mount,unmount-all,close', 'natural', narrow),
   ])
-}
-
-const prepare = () => {
-  execFileSync('mount', ['-n', '-t', 'tmpfs', '-o', 'mode=755', 'overlayfd-smoke', dir])
-  for (let i = 0; i < LAYERS; i++) {
-    const layer = made('layers', String(i), 'fs')
-    execFileSync('sh', [
-      '-c',
-      'for name; do printf %s "$0" > "$name"; done',
-      String(i),
-      `${layer}/only-${i}`,
-      `${layer}/each`,
-    ])
-  }
-  made('containers')
 }
 
 const counted = { passed: 0, failed: 0, skipped: 0 }
@@ -265,8 +201,7 @@ prepare()
 try {
   await main()
 } finally {
-  execFileSync('umount', ['-n', '-l', dir])
-  rmdirSync(dir)
+  remove()
   console.log(`${counted.passed} passed, ${counted.failed} failed, ${counted.skipped} skipped`)
 }
 process.exitCode = counted.failed === 0 && counted.passed > 0 ? 0 : 1

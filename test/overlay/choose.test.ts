@@ -1,0 +1,126 @@
+import t from 'tap'
+import type { Features } from '../../lib/host/features.js'
+import {
+  choose,
+  type Need,
+  parseRung,
+  type RungChoice,
+  RungError,
+  type RungName,
+  rungs,
+} from '../../lib/overlay/choose.js'
+import { captured } from '../sys/owned.js'
+import { kernels, lacking } from './kernels.js'
+
+const need = (idmap: boolean, detached: boolean): Need => ({ idmap, detached })
+const [plain, detached, idmap, both] = [
+  need(false, false),
+  need(false, true),
+  need(true, false),
+  need(true, true),
+]
+const noIdmap = 'it is for idmapped layers, and there is no idmap'
+const absent = 'ENOSYS: this kernel does not have it'
+const noContext = 'EOPNOTSUPP: overlay has no fs context of its own'
+const noFd = 'EINVAL: lowerdir+ takes no fd'
+
+t.test('the first that serves', async (t) => {
+  const table: [keyof typeof kernels, Need, RungName, string?][] = [
+    ['6.18', plain, 'direct'],
+    ['6.18', detached, 'direct'],
+    ['6.18', idmap, 'detached-tree'],
+    ['6.18', both, 'detached-tree'],
+    ['6.13', plain, 'direct'],
+    ['6.13', detached, 'direct'],
+    ['6.7', plain, 'direct'],
+    ['6.7', detached, 'direct'],
+    ['6.1', plain, 'classic', `appendLayers is missing (${noContext})`],
+    [
+      '4.19',
+      plain,
+      'classic',
+      `fsContext is missing (${absent}), openTree is missing (${absent}), ` +
+        `mountSetattr is missing (${absent}), appendLayers is missing (${noContext})`,
+    ],
+  ]
+  for (const [kernel, wanted, rung, passed] of table) {
+    const notes = passed === undefined ? [] : [`rung direct was passed over: ${passed}`]
+    t.same(choose(wanted, kernels[kernel], 'auto'), { rung, notes }, `${kernel} ${JSON.stringify(wanted)}`)
+  }
+})
+
+t.test('a forced rung is the only one that is looked at', async (t) => {
+  const table: [keyof typeof kernels, Need, RungName][] = [
+    ['6.18', plain, 'classic'],
+    ['6.18', plain, 'direct'],
+    ['6.18', detached, 'direct'],
+    ['6.18', idmap, 'detached-tree'],
+    ['6.1', plain, 'classic'],
+  ]
+  for (const [kernel, wanted, rung] of table) {
+    t.same(choose(wanted, kernels[kernel], rung), { rung, notes: [] }, `${kernel} ${rung}`)
+  }
+})
+
+t.test('none serves', async (t) => {
+  const classicIdmap = 'mount(2) does not idmap'
+  const directIdmap = 'it does not idmap'
+  const classicDetached = 'mount(2) needs a target: it attaches what it makes'
+  const treeAttr = `openTreeAttr is missing (${absent})`
+  const since = '; idmapped layers need Linux 6.15'
+  const noRight = lacking(kernels['6.18'], { mayMount: 'EPERM: no CAP_SYS_ADMIN' })
+  const noOverlay = lacking(kernels['6.18'], { overlay: 'ENODEV' })
+  const may = 'mayMount is missing (EPERM: no CAP_SYS_ADMIN)'
+  const table: [Features, Need, RungChoice, Record<string, string>][] = [
+    [kernels['6.13'], idmap, 'auto', { 'detached-tree': treeAttr + since, direct: directIdmap, classic: classicIdmap }],
+    [kernels['6.13'], idmap, 'detached-tree', { 'detached-tree': treeAttr + since }],
+    [kernels['6.7'], idmap, 'detached-tree', { 'detached-tree': `${treeAttr}, layersByFd is missing (${noFd})${since}` }],
+    [kernels['6.18'], plain, 'detached-tree', { 'detached-tree': noIdmap }],
+    [kernels['6.18'], idmap, 'direct', { direct: directIdmap }],
+    [kernels['6.18'], idmap, 'classic', { classic: classicIdmap }],
+    [kernels['6.18'], both, 'classic', { classic: classicIdmap }],
+    [kernels['6.18'], detached, 'classic', { classic: classicDetached }],
+    [kernels['6.1'], detached, 'auto', { 'detached-tree': noIdmap, direct: `appendLayers is missing (${noContext})`, classic: classicDetached }],
+    [noRight, plain, 'auto', { 'detached-tree': noIdmap, direct: may, classic: may }],
+    [noRight, idmap, 'detached-tree', { 'detached-tree': may }],
+    [noOverlay, plain, 'classic', { classic: 'overlay is missing (ENODEV)' }],
+    [{ ...kernels['6.18'], openTree: false }, idmap, 'detached-tree', { 'detached-tree': 'openTree is missing (not there)' }],
+  ] // biome-ignore format: a table
+  for (const [features, wanted, choice, obstacles] of table) {
+    const error = captured(() => choose(wanted, features, choice)) as RungError
+    t.type(error, RungError)
+    t.match(error, { name: 'RungError', code: 'ERR_OVERLAYFD_RUNG' })
+    t.same(error.obstacles, obstacles)
+    const list = Object.entries(obstacles).map(([rung, why]) => `${rung}: ${why}`)
+    const all = `no rung can compose this: ${list.join('; ')}`
+    const one = `rung ${choice} cannot compose this: ${Object.values(obstacles)}`
+    t.equal(error.message, choice === 'auto' ? all : one)
+  }
+})
+
+t.test('each feature that a rung names is one it cannot do without', async (t) => {
+  const names: Record<RungName, [Need, (keyof Features)[]]> = {
+    'detached-tree': [idmap, ['overlay', 'mayMount', 'fsContext', 'openTree', 'openTreeAttr', 'appendLayers', 'layersByFd', 'openat2']],
+    direct: [plain, ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'appendLayers']],
+    classic: [plain, ['overlay', 'mayMount']],
+  } // biome-ignore format: a table
+  for (const rung of rungs) {
+    const [wanted, needed] = names[rung]
+    for (const name of Object.keys(kernels['6.18']) as (keyof Features)[]) {
+      const attempt = () => choose(wanted, lacking(kernels['6.18'], { [name]: 'x' }), rung)
+      if (!needed.includes(name)) t.equal(attempt().rung, rung, `${rung} without ${name}`)
+      else t.match(captured(attempt), { obstacles: { [rung]: new RegExp(`^${name} is missing \\(x\\)`) } })
+    }
+  }
+})
+
+t.test('names', async (t) => {
+  t.same(rungs, ['detached-tree', 'direct', 'classic'])
+  for (const name of [...rungs, 'auto'] as const) t.equal(parseRung(name, 'x'), name)
+  for (const unset of [undefined, '']) t.equal(parseRung(unset, 'x'), 'auto')
+  for (const wrong of ['Direct', 'staged', 7, null, {}]) {
+    const message =
+      /^The "options\.rung" argument must be one of 'auto', 'detached-tree', 'direct', 'classic'/
+    t.throws(() => parseRung(wrong, 'options.rung'), { code: 'ERR_INVALID_ARG_VALUE', message })
+  }
+})
