@@ -112,8 +112,7 @@ export class Mounter {
 
   /** Closes what is kept for the next call: trees of mappings that no open stack uses. Resolves when they are closed. */
   trim(): Promise<void> {
-    this.#host.mappings.trim()
-    return this.#host.idle()
+    return this.#host.trim()
   }
 
   /**

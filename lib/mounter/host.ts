@@ -146,9 +146,16 @@ export class MounterHost implements Host {
     } while (busy)
   }
 
+  /** Twice: a call that was under way may have left what the first round would have closed. */
+  async trim(): Promise<void> {
+    for (let round = 0; round < 2; round++) {
+      this.mappings.trim()
+      await this.idle()
+    }
+  }
+
   async close(): Promise<void> {
-    this.mappings.trim()
-    await this.idle()
+    await this.trim()
     for (const { composing, reaping } of this.#pools.values()) {
       composing.close()
       reaping.close()

@@ -9,6 +9,7 @@
 import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
+import { type Idmap, isMapped } from '../idmap.js'
 import { renderCall } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import type { Fragment } from '../program/plan.js'
@@ -44,11 +45,13 @@ export interface Base {
 export function planMount(
   host: Pick<Host, 'features' | 'rung'>,
   base: Base,
-  spec: MountSpec,
+  asked: MountSpec,
   parents = false,
 ): { rung: RungName; composition: Composition } {
-  const idmap = spec.idmap ?? base.spec.idmap
+  const own = base.spec.idmap
   const { features } = host
+  const spec = isSame(asked.idmap, own) ? { ...asked, idmap: undefined } : asked
+  const idmap = spec.idmap ?? own
   const need = { idmap: idmap !== undefined, detached: spec.target === undefined }
   const { rung, notes } = choose(need, features, host.rung)
   const { layers, fragments } = base
@@ -58,6 +61,10 @@ export function planMount(
     composition: planners[rung]({ layers, spec, idmap, top, features, parents, notes, fragments }),
   }
 }
+
+/** The stack's own mapping, asked for again, needs no tree of its own. */
+const isSame = (a: Idmap | undefined, b: Idmap | undefined): boolean =>
+  a !== undefined && b !== undefined && isMapped(a) && isMapped(b) && a.key === b.key
 
 const unknownTop: TopAttributes = { mode: 0o755, uid: 0, gid: 0, xattrs: [] }
 
@@ -83,6 +90,7 @@ function* attempt(
 ): Flow<{ rung: RungName; composition: Composition; outcome: Outcome }> {
   let parents = false
   for (let tries = 0; ; tries++) {
+    const planned = base.layers
     const { rung, composition } = planMount(host, base, spec, parents)
     const { plan } = composition
     try {
@@ -90,7 +98,7 @@ function* attempt(
     } catch (error) {
       const step =
         error instanceof UnexpectedError ? error.step : error instanceof MountError && failedStep(error)
-      if (tries <= base.layers.list.length && step && reroot(base, step)) continue
+      if (tries <= planned.list.length && step && reroot(base, planned, step)) continue
       if (error instanceof MountError && host.rung === 'auto' && host.lacks(error)) continue
       if (!parents && isMissingParent(error)) {
         parents = true
@@ -101,13 +109,17 @@ function* attempt(
   }
 }
 
-/** Gives the layer that a step was about a tree of its own; false if the step was about no layer. */
-function reroot(base: Base, step: Step): boolean {
+/**
+ * Gives the layer that a step was about a tree of its own; false if the step was about no layer. Another mount
+ * that was under way at the same time may have done so already.
+ */
+function reroot(base: Base, planned: OpenLayers, step: Step): boolean {
   const { list, groups } = base.layers
   if (step.call !== 'statx' && step.call !== 'openat2') return false
-  const index = list.findIndex(({ subject, name }) => name !== undefined && subject === step.subject)
-  const { fd } = list[index] ?? {}
+  const index = planned.list.findIndex(({ subject, name }) => name !== undefined && subject === step.subject)
+  const { fd, name } = list[index] ?? {}
   if (fd === undefined) return false
+  if (name === undefined) return true
   const layer = { ...list[index]!, group: groups.length, name: undefined }
   base.layers = { ...base.layers, list: list.with(index, layer), groups: [...groups, { root: fd }] }
   base.fragments.clear()

@@ -22,6 +22,7 @@ interface Mapping {
   /** made twice by calls at the same time */
   readonly spare: number[]
   timer: NodeJS.Timeout | undefined
+  retired: boolean
 }
 
 export interface MappingLease {
@@ -53,17 +54,31 @@ export class MappingCache {
     const id = isMapped(idmap) ? idmap.key : undefined
     let mapping = id === undefined ? undefined : this.#mappings.get(id)
     if (mapping === undefined) {
-      mapping = { leases: 0, usernsFd: undefined, trees: new Map(), spare: [], timer: undefined }
+      mapping = {
+        leases: 0,
+        usernsFd: undefined,
+        trees: new Map(),
+        spare: [],
+        timer: undefined,
+        retired: false,
+      }
       if (id !== undefined) this.#mappings.set(id, mapping)
     }
-    clearTimeout(mapping.timer)
     mapping.leases++
     return this.#leaseOf(mapping, id)
   }
 
-  /** Closes what no lease holds. */
+  /** Closes what no lease holds, and the rest with its last lease. */
   trim(): void {
-    for (const [id, mapping] of this.#mappings) if (mapping.leases === 0) this.#drop(mapping, id)
+    for (const [id, mapping] of this.#mappings) this.#retire(mapping, id)
+  }
+
+  /** Nobody finds it any more: it goes now, or with its last lease. */
+  #retire(mapping: Mapping, id: string): void {
+    clearTimeout(mapping.timer)
+    mapping.retired = true
+    this.#mappings.delete(id)
+    if (mapping.leases === 0) this.#drop(mapping, id)
   }
 
   #leaseOf(mapping: Mapping, id: string | undefined): MappingLease {
@@ -91,9 +106,9 @@ export class MappingCache {
         if (!held) return
         held = false
         if (--mapping.leases > 0) return
-        if (!linger || id === undefined) return this.#drop(mapping, id)
-        mapping.timer = setTimeout(() => this.#drop(mapping, id), this.#lingerMs)
-        mapping.timer.unref()
+        if (!linger || id === undefined || mapping.retired) return this.#drop(mapping, id)
+        // from its first rest on: calls in quick succession do not keep it for ever
+        mapping.timer ??= setTimeout(() => this.#retire(mapping, id), this.#lingerMs).unref()
       },
     }
   }

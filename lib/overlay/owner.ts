@@ -16,12 +16,18 @@ const unchanged: IdShift = { uid: (id) => id, gid: (id) => id }
 /** Ids on disk for ids in the container: the same without a mapping, and where the upper is idmapped itself. */
 export function idsOnDisk(spec: Pick<MountSpec, 'upper' | 'create'>, idmap: Idmap | undefined): IdShift {
   if (idmap === undefined || spec.upper === 'idmapped') return unchanged
+  return spec.upper === 'asis'
+    ? mappedIds(idmap, 'options.create', spec.create)
+    : mappedIds(idmap, 'options.upper', spec.upper)
+}
+
+/** The ids that a mapping maps to; `option` is what needs to know them. */
+export function mappedIds(idmap: Idmap, option: string, value: unknown): IdShift {
   const extents = extentsOf(idmap)
   if (extents === undefined) {
-    const name = spec.upper === 'asis' ? 'options.create' : 'options.upper'
     const why =
       'needs to know which ids are mapped: from extents, or from the uid_map beside a path /proc/PID/ns/user of a process that is there'
-    throw invalidArgValue(name, spec.upper === 'asis' ? spec.create : spec.upper, why)
+    throw invalidArgValue(option, value, why)
   }
   return { uid: (id) => outsideId(extents.uid, id), gid: (id) => outsideId(extents.gid, id) }
 }

@@ -1,11 +1,12 @@
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
-import { invalidArgType, invalidArgValue, invalidState, unknownOption } from '../errors.js'
+import { invalidArgType, invalidArgValue, invalidState, MountError, unknownOption } from '../errors.js'
 import * as f from '../flags.js'
 import { cString, type PathLike } from '../path.js'
 import * as c from '../program/calls.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
 import { held, PlanBuilder } from '../program/plan.js'
+import { failedStep } from '../program/pool.js'
 import { statxField } from '../program/step.js'
 import { type Propagation, parsePropagation } from './attributes.js'
 import { absolute, splitLast } from './bytes.js'
@@ -79,6 +80,7 @@ export class Rootfs {
   #phase: Phase
   #target: Buffer | undefined
   #namespace: number
+  readonly #notes: string[]
   #mountFd: number | undefined
   /** @internal kept by the table of uppers, which must not keep the handle */
   readonly whereabouts: Whereabouts
@@ -90,6 +92,7 @@ export class Rootfs {
     this.#host = host
     this.#state = state
     this.#target = state.target
+    this.#notes = [...state.notes]
     this.#namespace = state.namespace
     this.whereabouts = { target: state.target, mountId: state.mountId }
     this.#mountFd = state.mountFd
@@ -128,7 +131,7 @@ export class Rootfs {
 
   /** What the rung could not promise: as in the plan. */
   get notes(): readonly string[] {
-    return this.#state.notes
+    return this.#notes
   }
 
   /** True while it is attached nowhere. */
@@ -171,23 +174,37 @@ export class Rootfs {
       if (key !== 'propagation') throw unknownOption(`options.${key}`, ['propagation'])
     }
     const propagation = parsePropagation(options.propagation, 'options.propagation')
-    if (this.#phase !== 'detached')
-      throw invalidState(`the rootfs is ${this.#phase}: it can be attached once`)
+    this.#mustBeDetached()
     return this.#attachFlow(path, propagation)
   }
 
+  #mustBeDetached(): void {
+    if (this.#phase === 'detached') return
+    throw invalidState(`the rootfs is ${this.#phase}: it can be attached once`)
+  }
+
   *#attachFlow(path: Buffer, propagation: number | undefined): Flow<void> {
+    // what was under way before may have attached or unmounted it
+    this.#mustBeDetached()
     const mount = held(this.#mountFd!, 'mount')
     const { composing, namespace } = this.#host.here()
     const b = new PlanBuilder(this.rung)
     const attach = c.attach(mount, path, { subject: { option: 'target', path } })
     b.add(attach)
     if (propagation !== undefined) b.add(propagationStep(b, mount, attach, propagation))
+    const plan = b.build()
     try {
-      yield { plan: b.build(), pool: composing, abortable: false }
+      yield { plan, pool: composing, abortable: false }
     } catch (error) {
+      // it was attached and taken off again, and a mount that was unmounted cannot be attached any more
+      if (error instanceof MountError && failedStep(error)?.subject?.option === 'propagation') {
+        dropped.unregister(this)
+        binding.closeOwned(this.#mountFd!)
+        this.#gone()
+      }
       throw diagnoseAttach(error)
     }
+    this.#notes.push(...plan.notes)
     dropped.unregister(this)
     this.#target = path
     this.#namespace = namespace

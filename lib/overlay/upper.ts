@@ -17,7 +17,7 @@ import { type FdArg, type Register, type Slot, type Step, statxField } from '../
 import { isAcl, shiftAcl } from './acl.js'
 import { ancestors, commonParent, relativeTo } from './bytes.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
-import { idsOnDisk, type Owner, ownerOnDisk } from './owner.js'
+import { idsOnDisk, mappedIds, type Owner, ownerOnDisk } from './owner.js'
 import type { MountSpec } from './spec.js'
 
 export interface Upper {
@@ -193,7 +193,7 @@ function chownUpper(b: PlanBuilder, upper: Slot, { spec }: UpperInput, owner: Ow
  * (seen on Linux 6.18).
  */
 export function asMappedRoot(b: PlanBuilder, idmap: Idmap, create: Step): void {
-  const ids = idsOnDisk({ upper: 'shifted', create: false }, idmap)
+  const ids = mappedIds(idmap, 'options.upper', 'idmapped')
   const { uid, gid } = ownerOnDisk(ids, 0, 0)
   b.add(c.keepCapabilities, c.setfsuid(uid), c.setfsgid(gid), create)
   b.always(c.setfsuid(process.geteuid?.() ?? 0), c.setfsgid(process.getegid?.() ?? 0))

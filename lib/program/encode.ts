@@ -236,6 +236,8 @@ function writeFd(fd: FdArg): void {
     writer.word(kind.slot)
     writer.word(fd.slot)
   } else {
+    // a hole where an fd should be would be encoded as 0, which is somebody's
+    if (!Number.isInteger(fd.fd)) throw new TypeError(`no fd for ${fd.name}: ${fd.fd}`)
     writer.word(kind.integer)
     writer.word(fd.fd)
   }
