@@ -56,6 +56,8 @@ export interface SysBinding {
   openat2(dirFd: number, path: CString, flags: bigint, mode: bigint, resolve: bigint): number
   /** fills `out` with the 256 bytes of struct statx */
   statx(dirFd: number, path: CString, flags: number, mask: number, out: Uint8Array): number
+  /** by unique mount id, in the caller's mount namespace; fills `out` with struct statmount, as far as it fits */
+  statmount(mountId: bigint, mask: bigint, out: Uint8Array): number
   /** fills `out` (at least 11 elements) with: type, bsize, blocks, bfree, bavail, files, ffree, fsid (8 bytes as one number), namelen, frsize, flags */
   fstatfs(fd: number, out: BigInt64Array): number
   /** as fstatfs, by path */
@@ -97,7 +99,22 @@ export interface PoolBinding {
   mountNamespace(): number
 }
 
-export type Binding = SysBinding & PoolBinding
+/** Names that this process holds, of all its environments together: native/claims.cc. */
+export interface ClaimBinding {
+  /**
+   * Takes a name: the number of the new claim, or minus the number of the claim in the way.
+   *
+   * @param over number of an earlier claim that may be replaced, if it is still the one in the way; 0: none
+   */
+  claim(name: Uint8Array, over: number): number
+  /** writes down what the claim is for; one without a note ends with its environment */
+  noteClaim(claim: number, note: Uint8Array): void
+  /** the note, empty while there is none; undefined once the claim is gone */
+  claimNote(claim: number): Buffer | undefined
+  dropClaim(claim: number): void
+}
+
+export type Binding = SysBinding & PoolBinding & ClaimBinding
 
 let loaded: Binding | undefined
 

@@ -9,6 +9,8 @@
 
 import * as cause from './diagnose/causes.js'
 import { type Case, type Cause, nameOf, subjectOf } from './diagnose/causes.js'
+import { notIdmapped } from './diagnose/idmap.js'
+import { fdElsewhere, notClonedByOverlay, targetElsewhere } from './diagnose/mounts.js'
 import { MountError, refine } from './errors.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
 import { failedStep } from './program/pool.js'
@@ -26,19 +28,36 @@ const layer = /^(lowerdir|datadir)$/
 
 const table: readonly Row[] = [
   {
-    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig'],
+    calls: ['chdir', 'openat', 'fsconfig', 'fchmodat', 'lsetxattr'],
     codes: ['ENOENT'],
-    about: directory,
-    causes: [(c) => `${subjectOf(c)} does not exist`],
+    causes: [cause.noProc],
   },
   {
-    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig'],
+    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig', 'statx'],
+    codes: ['ENAMETOOLONG'],
+    causes: [cause.tooLong],
+  },
+  { calls: ['openat2'], codes: ['ENOENT'], about: /^(upper|work)dir$/, causes: [cause.otherMounts] },
+  {
+    calls: ['openat2'],
+    codes: ['ELOOP'],
+    about: directory,
+    causes: [(c) => `a symbolic link is in ${subjectOf(c)}, where none is followed: give the real path`],
+  },
+  {
+    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig', 'statx'],
+    codes: ['ENOENT'],
+    about: directory,
+    causes: [fdElsewhere, (c) => `${subjectOf(c)} does not exist`],
+  },
+  {
+    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig', 'statx'],
     codes: ['ENOTDIR'],
     about: directory,
     causes: [cause.targetIsLink, cause.notDirectory],
   },
   {
-    calls: ['openat', 'openat2', 'mkdirat', 'fchownat'],
+    calls: ['openat', 'openat2', 'mkdirat', 'fchownat', 'statx'],
     codes: ['EACCES', 'EPERM'],
     about: directory,
     causes: [(c) => `no permission for ${subjectOf(c)}`],
@@ -83,10 +102,10 @@ const table: readonly Row[] = [
     causes: [() => 'a user namespace is made through /proc, which is not mounted here'],
   },
   {
-    calls: ['open_tree_attr', 'mount_setattr'],
+    calls: ['open_tree', 'open_tree_attr', 'mount_setattr'],
     codes: ['EINVAL'],
     about: /^(lowerdir|datadir|upperdir)$/,
-    causes: [cause.notIdmappable, cause.unbindable],
+    causes: [notIdmapped],
   },
   {
     calls: ['open_tree_attr', 'mount_setattr', 'open_tree'],
@@ -110,6 +129,7 @@ const table: readonly Row[] = [
     causes: [cause.readOnlyMount, cause.onOverlay],
   },
   { calls: ['fsconfig', 'mount'], codes: ['ELOOP'], causes: [cause.overlap] },
+  { calls: ['move_mount', 'mount'], codes: ['EINVAL'], causes: [targetElsewhere] },
   {
     calls: ['fsconfig', 'mount'],
     codes: ['EBUSY'],
@@ -134,6 +154,7 @@ const table: readonly Row[] = [
       cause.overlap,
       cause.readOnlyMount,
       cause.onOverlay,
+      notClonedByOverlay,
       cause.tooDeep,
     ],
   },

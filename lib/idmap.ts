@@ -170,12 +170,6 @@ export function outsideId(extents: readonly IdExtent[], inside: number): number 
   return extent && extent.outside + (inside - extent.inside)
 }
 
-/** The id in the container for an id on the host; undefined if nothing is mapped to it. */
-export function insideId(extents: readonly IdExtent[], outside: number): number | undefined {
-  const extent = extents.find((e) => outside >= e.outside && outside - e.outside < e.length)
-  return extent && extent.inside + (outside - extent.outside)
-}
-
 /**
  * The extents of a mapping. Those of a user namespace are read from `/proc/PID/uid_map` beside the
  * `ns/user` that its path names; a bare fd does not tell them.

@@ -3,9 +3,9 @@
  *
  * The public API and nothing else. What the functions do is in mounter.ts and overlay/.
  */
-import { type Features, features } from './host/features.js'
+import { checkFeatures, type Features, features } from './host/features.js'
 import { Mounter } from './mounter.js'
-import { checkCall } from './overlay/call-options.js'
+import { checkCall, checkKeys } from './overlay/call-options.js'
 import { parseRung, type RungChoice } from './overlay/choose.js'
 import { type Explanation, explainOverlay } from './overlay/explanation.js'
 import type { Rootfs } from './overlay/rootfs.js'
@@ -13,6 +13,7 @@ import { type OverlayMountOptions, parseOverlay } from './overlay/spec.js'
 
 export { MountError, SyscallError } from './errors.js'
 export { type Features, features } from './host/features.js'
+export { type Topology, type TopologyOptions, topology } from './host/topology.js'
 export type { IdExtent, IdmapOption, OciIdExtent } from './idmap.js'
 export { Mounter, type MounterOptions } from './mounter.js'
 export type { MountAttributes, Propagation } from './overlay/attributes.js'
@@ -73,9 +74,11 @@ export function explain(
   how: { features?: Features; rung?: RungChoice } = {},
 ): Explanation {
   const spec = parseOverlay(options)
+  checkKeys(how, 'how', ['features', 'rung'])
   const rung =
     how.rung === undefined
       ? parseRung(process.env['OVERLAYFD_RUNG'], 'OVERLAYFD_RUNG')
-      : parseRung(how.rung, 'rung')
-  return explainOverlay(spec, how.features ?? features(), rung)
+      : parseRung(how.rung, 'how.rung')
+  const found = how.features === undefined ? features() : checkFeatures(how.features, 'how.features')
+  return explainOverlay(spec, found, rung)
 }

@@ -5,6 +5,8 @@
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitSys(env, exports);
+  // Before the pools: teardown runs backwards, and an owned thread may be at work until it has.
+  InitClaims(env, exports);
   InitPools(env, exports);
   return exports;
 }

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "fsids.h"
 #include "syscalls.h"
 #include "userns.h"
 
@@ -28,7 +29,10 @@ const Call kCalls[] = {
     CALL("close", "f", kCloses, sys_close(FD(0))),
     CALL("fsopen", "pi", kMakesFd, sys_fsopen(TEXT(0), ARG(unsigned, 1))),
     CALL("fsconfig", "fiPPv", kNone,
-         sys_fsconfig(FD(0), ARG(unsigned, 1), TEXT(2), TEXT(3), FD(4))),
+         // the length of binary values would have to be checked, and no plan has any
+         ARG(unsigned, 1) == FSCONFIG_SET_BINARY
+             ? -EINVAL
+             : sys_fsconfig(FD(0), ARG(unsigned, 1), TEXT(2), TEXT(3), FD(4))),
     CALL("fsmount", "fii", kMakesFd, sys_fsmount(FD(0), ARG(unsigned, 1), ARG(unsigned, 2))),
     CALL("open_tree", "fpi", kMakesFd, sys_open_tree(FD(0), TEXT(1), ARG(unsigned, 2))),
     CALL("open_tree_attr", "fpia", kMakesFd,
@@ -52,9 +56,8 @@ const Call kCalls[] = {
     CALL("fchmodat", "fpi", kNone, sys_fchmodat(FD(0), TEXT(1), ARG(unsigned, 2))),
     CALL("lsetxattr", "ppbi", kNone,
          sys_lsetxattr(TEXT(0), TEXT(1), TEXT(2), s.argument[2].size, FD(3))),
-    CALL("setfsuid", "i", kNone, sys_setfsuid(ARG(uint32_t, 0))),
-    CALL("setfsgid", "i", kNone, sys_setfsgid(ARG(uint32_t, 0))),
-    CALL("prctl", "iiiii", kNone, sys_prctl(FD(0), v.raw[1], v.raw[2], v.raw[3], v.raw[4])),
+    CALL("assume_fsids", "ii", kNone, AssumeFsIds(ARG(uint32_t, 0), ARG(uint32_t, 1))),
+    CALL("restore_fsids", "ii", kNone, RestoreFsIds(ARG(uint32_t, 0), ARG(uint32_t, 1))),
     CALL("userns", "pp", kMakesFd, MakeUserNamespace(TEXT(0), TEXT(1))),
 };
 

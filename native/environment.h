@@ -41,6 +41,7 @@ class Environment {
   bool Release(int fd) { return fds_.erase(fd) != 0; }
   size_t owned() const { return fds_.size(); }
 
+  bool has_dispatcher() const { return !dispatcher_.IsEmpty(); }
   void SetDispatcher(Napi::Function dispatcher) { dispatcher_ = Napi::Persistent(dispatcher); }
   void Submit(Pool* pool, std::shared_ptr<Job> job);
 
@@ -48,7 +49,8 @@ class Environment {
   // Its outputs are JS's from here on.
   Napi::Value ToValue(Job* job);
 
-  // Inode of the mount namespace of the JS thread, whose environment this is; 0 without /proc.
+  // A number for the mount namespace and root of the calling thread: equal while both are the same.
+  // 0 before Linux 6.8 without /proc.
   static uint64_t MountNamespace();
 
  private:

@@ -3,5 +3,7 @@
 #include <napi.h>
 
 void InitSys(Napi::Env env, Napi::Object exports);  // sys.cc: system calls, 1:1
+void InitClaims(Napi::Env env,
+                Napi::Object exports);  // claims.cc: names that the process holds
 void InitPools(Napi::Env env,
                Napi::Object exports);  // pools.cc: owned threads that run programs

@@ -37,8 +37,14 @@ int Pool::Start() {
   }
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (error != 0) Stop();
-  return error;
+  if (error != 0) {
+    Stop();
+    return error;
+  }
+  // Until then a new thread shares its creator's directory, and setns(2) is EINVAL for that one.
+  std::unique_lock<std::mutex> lock(mutex_);
+  ready_.wait(lock, [this] { return prepared_ == options_.threads; });
+  return 0;
 }
 
 void* Pool::Enter(void* pool) {
@@ -67,6 +73,7 @@ bool Pool::PrepareThread() {
 void Pool::Work() {
   const bool own_directory = PrepareThread();
   std::unique_lock<std::mutex> lock(mutex_);
+  if (++prepared_ == options_.threads) ready_.notify_one();
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
     if (stopping_) return;

@@ -71,6 +71,8 @@ class Pool {
   const PoolOptions options_;
   std::mutex mutex_;
   std::condition_variable wake_;
+  std::condition_variable ready_;
+  uint32_t prepared_ = 0;
   std::deque<std::shared_ptr<Job>> queue_;
   std::vector<std::shared_ptr<Job>> current_;
   std::vector<pthread_t> threads_;

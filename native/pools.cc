@@ -12,7 +12,7 @@
 namespace {
 
 Napi::Value Refuse(Napi::Env env, const char* what) {
-  Napi::TypeError::New(env, what).ThrowAsJavaScriptException();
+  if (!env.IsExceptionPending()) Napi::TypeError::New(env, what).ThrowAsJavaScriptException();
   return env.Undefined();
 }
 
@@ -67,6 +67,7 @@ std::shared_ptr<Job> TakeJob(const Napi::CallbackInfo& info, size_t program, Poo
 
 // submit(pool: number, job: number, program: Uint8Array): void
 Napi::Value Submit(const Napi::CallbackInfo& info) {
+  if (!Environment::Of(info.Env())->has_dispatcher()) return Refuse(info.Env(), "no dispatcher");
   Pool* pool;
   auto job = TakeJob(info, 2, &pool);
   if (!job) return info.Env().Undefined();
@@ -146,7 +147,7 @@ Napi::Value Calls(const Napi::CallbackInfo& info) {
   return array;
 }
 
-// mountNamespace(): number   inode of the calling thread's mount namespace, 0 without /proc
+// mountNamespace(): number   tells the caller's mount namespace from others, 0 if it cannot
 Napi::Value MountNamespace(const Napi::CallbackInfo& info) {
   const uint64_t inode = Environment::MountNamespace();
   return Napi::Number::New(info.Env(), static_cast<double>(inode));

@@ -57,9 +57,10 @@ class Run {
       const bool go = gate(step_);
       if (pass == kMain && !go) return;
       if (!go || (pass != kMain && HasEmptySlot())) continue;
+      unexpected_ = false;
       const long error = Perform(i);
       if (error == 0 || pass != kMain) continue;
-      if (result_.status == ProgramStatus::kDone) result_.status = ProgramStatus::kFailed;
+      result_.status = unexpected_ ? ProgramStatus::kUnexpected : ProgramStatus::kFailed;
       result_.step = i;
       result_.error = static_cast<int32_t>(error);
       ReadLog();
@@ -99,7 +100,7 @@ class Run {
       const uint64_t expected = c.is_register ? registers_[c.value] : c.value;
       if ((Field(out.data(), c) & c.mask) == expected) continue;
       if (!(step_.flags & kReport)) Report(index, out.data(), out_size);
-      result_.status = ProgramStatus::kUnexpected;
+      unexpected_ = true;
       return ESTALE;
     }
     return 0;
@@ -228,6 +229,7 @@ class Run {
   std::vector<uint64_t> registers_;
   std::vector<bool> done_;
   bool committed_ = false;
+  bool unexpected_ = false;  // the last step did its work, and found something else
   Step step_;
   Values values_;
   ProgramResult result_;

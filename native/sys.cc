@@ -94,6 +94,11 @@ long Statx(int dir_fd, const char* path, int flags, unsigned mask, Bytes out) {
   return status;
 }
 
+long Statmount(uint64_t mount_id, uint64_t mask, Bytes out) {
+  const uapi::mnt_id_req request = {sizeof(request), 0, mount_id, mask};
+  return sys_statmount(&request, out.data, out.size);
+}
+
 long CopyStatfs(long status, const struct statfs& from, StatfsNumbers to) {
   if (status < 0) return status;
   int64_t fsid;
@@ -168,6 +173,7 @@ const Binding kBindings[] = {
     {"readlinkat", Bind<Readlinkat>},
     {"openat2", Bind<Openat2>},
     {"statx", Bind<Statx>},
+    {"statmount", Bind<Statmount>},
     {"fstatfs", Bind<Fstatfs>},
     {"statfs", Bind<Statfs>},
     {"setns", Bind<sys_setns>},

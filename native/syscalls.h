@@ -133,6 +133,11 @@ inline long sys_mount_setattr(int dir_fd, const char* path, unsigned flags,
   return sys_call(SYS_mount_setattr, dir_fd, path, flags, attr, sizeof(*attr));
 }
 
+// since Linux 6.8; struct statmount is 512 bytes, and what does not fit is cut
+inline long sys_statmount(const uapi::mnt_id_req* request, void* out, size_t size) {
+  return sys_call(SYS_statmount, request, out, size, 0);
+}
+
 // Data longer than 4095 bytes is cut without an error.
 inline long sys_mount(const char* source, const char* target, const char* type, unsigned long flags,
                       const void* data) {

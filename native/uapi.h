@@ -49,6 +49,9 @@ static_assert(sizeof(long) == 8 && sizeof(void*) == 8, "64-bit only: arguments a
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442  // since Linux 5.12
 #endif
+#ifndef SYS_statmount
+#define SYS_statmount 457  // since Linux 6.8
+#endif
 #ifndef SYS_open_tree_attr
 #define SYS_open_tree_attr 467  // since Linux 6.15
 #endif
@@ -339,6 +342,15 @@ struct open_how {
   uint64_t resolve;
 };
 static_assert(sizeof(open_how) == 24, "OPEN_HOW_SIZE_VER0");
+
+// statmount(2); since Linux 6.8.
+struct mnt_id_req {
+  uint32_t size;
+  uint32_t spare;
+  uint64_t mnt_id;
+  uint64_t param;
+};
+static_assert(sizeof(mnt_id_req) == 24, "MNT_ID_REQ_SIZE_VER0");
 
 struct statx_timestamp {
   int64_t tv_sec;

@@ -1,10 +1,11 @@
-import { readFileSync, readlinkSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import t from 'tap'
 import { binding } from '../lib/binding.js'
 import { MountError } from '../lib/errors.js'
 import { MounterHost } from '../lib/mounter/host.js'
 import { Mounter, type MounterOptions } from '../lib/mounter.js'
+import { AT_FDCWD, STATX_MNT_ID_UNIQUE, statx } from '../lib/sys.js'
 import { dist, run, runModule } from './support/child.js'
 import { fds, settled, threads } from './support/counts.js'
 import { mounts } from './support/mountinfo.js'
@@ -86,7 +87,7 @@ t.test('OVERLAYFD_RUNG, and what wins over it', async (t) => {
   t.throws(() => rung('nonsense'), { message: /^The "OVERLAYFD_RUNG" argument must be one of/ })
 })
 
-t.test('threads: their names, their number, their CPUs, their end', async (t) => {
+t.test('threads: their names, their number, their CPUs, their end', privileged, async (t) => {
   const dir = t.testdir({})
   const before = threads().size
   const cpu = availableParallelism() - 1
@@ -113,7 +114,7 @@ t.test('threads: their names, their number, their CPUs, their end', async (t) =>
   await mounter.close()
 })
 
-t.test('the default', async (t) => {
+t.test('the default', privileged, async (t) => {
   const mounter = Mounter.default
   t.equal(Mounter.default, mounter)
   const stack = mounter.openSync({ lowerdir: [t.testdir({})] })
@@ -231,10 +232,14 @@ t.test('a caller that moved to another mount namespace', privileged, async (t) =
   t.not(before, after)
   t.same(found.sort(), [before, after].sort(), 'threads of its own in each, made once')
   t.same(left, [])
-  t.equal(binding.mountNamespace(), Number(/\d+/.exec(readlinkSync('/proc/thread-self/ns/mnt'))?.[0]))
+  t.equal(
+    binding.mountNamespace(),
+    Number(statx(AT_FDCWD, '/', 0, STATX_MNT_ID_UNIQUE).mntIdUnique),
+    'told by its root',
+  )
 })
 
-t.test('a mounter that is dropped ends its threads', async (t) => {
+t.test('a mounter that is dropped ends its threads', privileged, async (t) => {
   const script = `
     import { readdirSync, readFileSync } from 'node:fs'
     import { setTimeout as sleep } from 'node:timers/promises'
@@ -247,6 +252,7 @@ t.test('a mounter that is dropped ends its threads', async (t) => {
       return stack.close()
     }
     await use()
+    while (count() < 5) await sleep(1)
     const before = count()
     for (let i = 0; i < 50 && count() > 0; i++) { gc(); await sleep(10) }
     console.log(JSON.stringify([before, count()]))

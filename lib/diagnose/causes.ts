@@ -4,10 +4,11 @@
  */
 import { constants, existsSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
 import { binding } from '../binding.js'
-import { type MountError, printable } from '../errors.js'
+import type { MountError } from '../errors.js'
 import * as f from '../flags.js'
 import { isBelow, splitLast } from '../overlay/bytes.js'
 import { layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
+import { renderText, shownInErrors } from '../program/explain.js'
 import { type Step, type Subject, statxField } from '../program/step.js'
 
 export interface Case {
@@ -25,7 +26,9 @@ const OVERLAY_MAGIC = 0x794c7630
 
 /** `lowerdir[3]`, `upperdir`, `options.index` */
 export const nameOf = ({ option, index }: Subject) => (index === undefined ? option : `${option}[${index}]`)
-const pathOf = ({ path }: Subject) => (path === undefined ? '' : ` ("${printable(path)}")`)
+/** ` ("/layers/4/fs")` */
+export const pathOf = ({ path }: Pick<Subject, 'path'>) =>
+  path === undefined ? '' : ` (${renderText(path, shownInErrors)})`
 export const subjectOf = (c: Case) => `${nameOf(c.subject)}${pathOf(c.subject)}`
 
 export function readNumber(path: string): string {
@@ -57,11 +60,16 @@ interface Place {
   readonly mountId: bigint
 }
 
-function placeOf(path: Uint8Array | undefined, flags = 0): Place | undefined {
-  if (path === undefined) return undefined
+export function placeOf(path: Uint8Array | undefined, flags = 0): Place | undefined {
+  return path && statxPlace(f.AT_FDCWD, path, flags)
+}
+
+export const placeOfFd = (fd: number) => statxPlace(fd, Buffer.alloc(0), f.AT_EMPTY_PATH)
+
+function statxPlace(dirFd: number, path: Uint8Array, flags: number): Place | undefined {
   const buffer = Buffer.alloc(256)
   const bytes = Buffer.concat([path, Buffer.of(0)])
-  if (binding.statx(f.AT_FDCWD, bytes, flags, f.STATX_INO | f.STATX_MNT_ID, buffer) < 0) return undefined
+  if (binding.statx(dirFd, bytes, flags, f.STATX_INO | f.STATX_MNT_ID, buffer) < 0) return undefined
   const read = (field: { offset: number }) => buffer.readBigUInt64LE(field.offset)
   return { dev: read(statxField.dev), ino: read(statxField.ino), mountId: read(statxField.mountId) }
 }
@@ -93,18 +101,27 @@ export function notDirectory(c: Case): string {
   return `${subjectOf(c)}, or something above it, is not a directory`
 }
 
-export function notIdmappable(c: Case): string | undefined {
-  const arg = c.step.args.find((a) => a.kind === 'mount_attr')
-  const idmaps = arg?.kind === 'mount_attr' && (arg.attr.set & f.MOUNT_ATTR_IDMAP) !== 0
-  if (!idmaps) return undefined
-  const type = fileSystemOf(c.subject.path as Buffer)
-  const named =
-    type === OVERLAY_MAGIC ? 'overlay' : type === undefined ? undefined : `type 0x${type.toString(16)}`
-  return `the file system of ${subjectOf(c)}${named ? ` (${named})` : ''} does not support idmapped mounts, the mount is unbindable, or the user namespace has no mapping`
+/** ` (overlay)`, ` (type 0x1021994)` */
+export function fileSystemName(path: Uint8Array | undefined): string {
+  const type = fileSystemOf(path)
+  if (type === undefined) return ''
+  return type === OVERLAY_MAGIC ? ' (overlay)' : ` (type 0x${type.toString(16)})`
 }
 
-export function unbindable(c: Case): string {
-  return `the mount of ${subjectOf(c)} is unbindable`
+/** A name is too long, or a part of it. */
+export function tooLong({ subject }: Case): string | undefined {
+  if (subject.path === undefined) return undefined
+  const bytes = Buffer.byteLength(subject.path)
+  return `${nameOf(subject)} is a path of ${bytes} bytes: the kernel takes at most 4095, and 255 for each name in it`
+}
+
+/** Fds are named through /proc: by rung classic, where the context takes no fds, and to open one anew. */
+export function noProc({ step }: Case): string | undefined {
+  const named = step.args.some(
+    (arg) => arg.kind === 'text' && /^"\/proc\/self\/fd\b/.test(renderText(arg.text)),
+  )
+  if (!named || existsSync('/proc/self/fd')) return undefined
+  return 'fds are named through /proc, which is not mounted here'
 }
 
 export function unknownToKernel(c: Case): string | undefined {

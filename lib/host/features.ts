@@ -9,6 +9,7 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
+import { invalidArgType, unknownOption } from '../errors.js'
 import * as f from '../flags.js'
 
 /** What can be used here; `reasons` holds how each was found, or why it is missing. */
@@ -48,10 +49,56 @@ let cached: Features | undefined
  * overlay that is closed again. Needs no right; on the calling thread, in microseconds.
  *
  * @param options `refresh: true` probes again, for a process whose rights or filters have changed
+ * @throws TypeError for wrong options
  */
 export function features(options: { refresh?: boolean } = {}): Features {
-  if (cached === undefined || options.refresh === true) cached = probe()
+  const { refresh } = checkObject(options, 'options', ['refresh'])
+  if (refresh !== undefined && typeof refresh !== 'boolean') {
+    throw invalidArgType('options.refresh', 'boolean', refresh)
+  }
+  if (cached === undefined || refresh === true) cached = probe()
   return cached
+}
+
+const names = [
+  'fsContext',
+  'openTree',
+  'mountSetattr',
+  'openTreeAttr',
+  'appendLayers',
+  'layersByFd',
+  'openat2',
+  'uniqueMountId',
+  'overlay',
+  'mayMount',
+  'reasons',
+] as const satisfies readonly (keyof Features)[]
+
+/** Checks features that were not probed here: those of another kernel, for which something is to be planned. */
+export function checkFeatures(features: unknown, name: string): Features {
+  const found = checkObject(features, name, names)
+  for (const key of names) {
+    const value = found[key]
+    const path = `${name}.${key}`
+    if (key === 'reasons') {
+      if (typeof value !== 'object' || value === null) throw invalidArgType(path, 'an object', value)
+    } else if (key === 'layersByFd') {
+      if (value !== 'path' && value !== 'directory' && value !== false) {
+        throw invalidArgType(path, "one of 'path', 'directory', false", value)
+      }
+    } else if (typeof value !== 'boolean') throw invalidArgType(path, 'boolean', value)
+  }
+  return features as Features
+}
+
+function checkObject(value: unknown, name: string, known: readonly string[]): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalidArgType(name, 'an object', value)
+  }
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
+  }
+  return value as Record<string, unknown>
 }
 
 function probe(): Features {

@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { binding } from '../binding.js'
-import { invalidArgType, type MountError, outOfRange } from '../errors.js'
+import { invalidArgType, invalidState, type MountError, outOfRange } from '../errors.js'
 import { type Features, features } from '../host/features.js'
 import type { Idmap } from '../idmap.js'
 import { parseRung, type RungChoice } from '../overlay/choose.js'
@@ -17,6 +17,7 @@ import type { Here, Host, Leftovers } from '../overlay/host.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
 import { uppersInUse } from '../overlay/uppers.js'
 import type { Flow } from '../program/flow.js'
+import type { Plan } from '../program/plan.js'
 import { Pool } from '../program/pool.js'
 import { Reaper } from './reaper.js'
 
@@ -69,13 +70,7 @@ export class MounterHost implements Host {
   readonly #reapers: number
   readonly #cpus: readonly number[]
   readonly #pools = new Map<number, Here>()
-  // nobody waits for these, and a close does not fail in a way that anybody could answer
-  readonly #reaper = new Reaper(
-    (plan) =>
-      void this.here()
-        .reaping.run(plan)
-        .catch(() => {}),
-  )
+  readonly #reaper = new Reaper((plan) => this.#closeLater(plan))
   #lacking: Partial<Record<keyof Features, string>> = {}
 
   constructor(options: MounterOptions) {
@@ -102,6 +97,8 @@ export class MounterHost implements Host {
 
   here(): Here {
     const namespace = binding.mountNamespace()
+    if (namespace === 0)
+      throw invalidState('/proc is not mounted: the mount namespace of the caller cannot be told')
     let here = this.#pools.get(namespace)
     if (here === undefined) {
       here = {
@@ -138,31 +135,62 @@ export class MounterHost implements Host {
     let busy: boolean
     do {
       this.#reaper.send()
-      const pools = [...this.#pools.values()].flatMap(({ composing, reaping }) => [composing, reaping])
+      const pools = poolsOf(this.#pools.values())
       const settled = await Promise.all(pools.map((pool) => pool.settle()))
-      // what has ended may go on with another program
-      await new Promise((resolve) => setImmediate(resolve))
-      busy = settled.includes(true) || this.#reaper.waiting
+      await nextTurn()
+      busy =
+        settled.includes(true) ||
+        this.#reaper.waiting ||
+        poolsOf(this.#pools.values()).some((pool) => pool.busy)
     } while (busy)
   }
 
-  /** Twice: a call that was under way may have left what the first round would have closed. */
+  /**
+   * Twice: a call that was under way may have left what the first round would have closed. Namespaces that the
+   * caller has left go too: their threads would keep them alive.
+   */
   async trim(): Promise<void> {
     for (let round = 0; round < 2; round++) {
       this.mappings.trim()
       await this.idle()
     }
+    const { namespace } = this.here()
+    await this.#end((here) => here.namespace !== namespace)
   }
 
   async close(): Promise<void> {
     await this.trim()
-    for (const { composing, reaping } of this.#pools.values()) {
-      composing.close()
-      reaping.close()
+    await this.#end(() => true)
+  }
+
+  /** Ends pools. They are taken away first, so that what starts meanwhile gets new ones. */
+  async #end(which: (here: Here) => boolean): Promise<void> {
+    const ending = [...this.#pools.values()].filter(which)
+    for (const { namespace } of ending) this.#pools.delete(namespace)
+    for (const pool of poolsOf(ending)) {
+      while ((await pool.settle()) || pool.busy) await nextTurn()
+      pool.close()
     }
-    this.#pools.clear()
+  }
+
+  /** Nobody waits for it. What was not accepted, because no thread could be had, is closed here and now. */
+  #closeLater(plan: Plan): void {
+    const closeNow = () => {
+      for (const [, fd] of plan.inputs) binding.closeOwned(fd)
+    }
+    try {
+      this.here().reaping.run(plan).catch(closeNow)
+    } catch {
+      closeNow()
+    }
   }
 }
+
+const poolsOf = (heres: Iterable<Here>): Pool[] =>
+  [...heres].flatMap(({ composing, reaping }) => [composing, reaping])
+
+/** What has ended may go on with another program: it has by then. */
+const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
 
 /** Which feature a call that is not there takes away. */
 const featureOf: Readonly<Record<string, keyof Features>> = {

@@ -54,7 +54,7 @@ export interface ParsedAttributes {
 /** Checks attributes; `name` is what errors call them. */
 export function parseAttributes(attributes: unknown, name: string): ParsedAttributes {
   if (attributes === undefined) return { mountAttr: 0, ms: 0 }
-  if (typeof attributes !== 'object' || attributes === null) {
+  if (typeof attributes !== 'object' || attributes === null || Array.isArray(attributes)) {
     throw invalidArgType(name, 'an object', attributes)
   }
   let mountAttr = 0

@@ -1,15 +1,27 @@
-/** The second argument of the calls: whose threads, and a signal. Checked in one place. */
+/** Arguments that are objects, checked in one place; among them the second one of the calls: whose threads, and a signal. */
 import { invalidArgType, unknownOption } from '../errors.js'
+
+/** An object that holds nothing but `known`; `name` is what errors call it. */
+export function checkKeys(
+  value: unknown,
+  name: string,
+  known: readonly string[],
+): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalidArgType(name, 'an object', value)
+  }
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
+  }
+  return value as Readonly<Record<string, unknown>>
+}
 
 /** `known` are the names that this call takes; answers the argument itself. */
 export function checkCall<T extends { signal?: AbortSignal; mounter?: unknown }>(
   call: T,
   known: readonly (keyof T & string)[],
 ): T {
-  if (typeof call !== 'object' || call === null) throw invalidArgType('call', 'an object', call)
-  for (const key of Object.keys(call)) {
-    if (!known.some((name) => name === key)) throw unknownOption(`call.${key}`, known)
-  }
+  checkKeys(call, 'call', known)
   const { signal, mounter } = call
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw invalidArgType('call.signal', 'an AbortSignal', signal)

@@ -37,7 +37,8 @@ const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = 
 export interface Base {
   readonly spec: StackSpec
   layers: OpenLayers
-  readonly top: () => TopAttributes
+  /** for an upper that may have to be made */
+  readonly top: (upperdir: Uint8Array) => TopAttributes
   readonly fragments: Map<string, Fragment>
 }
 
@@ -55,7 +56,7 @@ export function planMount(
   const need = { idmap: idmap !== undefined, detached: spec.target === undefined }
   const { rung, notes } = choose(need, features, host.rung)
   const { layers, fragments } = base
-  const top = spec.create && spec.upperdir ? base.top() : unknownTop
+  const top = spec.create && spec.upperdir ? base.top(spec.upperdir) : unknownTop
   return {
     rung,
     composition: planners[rung]({ layers, spec, idmap, top, features, parents, notes, fragments }),

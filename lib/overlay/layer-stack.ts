@@ -5,11 +5,12 @@
  * any path of theirs: a layer that is renamed after the stack was opened is still the one that is mounted.
  */
 
+import { existsSync } from 'node:fs'
+import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
-import { invalidState, MountError, refine } from '../errors.js'
+import { invalidState, MountError, refine, SyscallError } from '../errors.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
 import { lgetxattr, llistxattr } from '../sys/file.js'
-import { isAcl, shiftAcl } from './acl.js'
 import { checkCall } from './call-options.js'
 import { choose, type RungName } from './choose.js'
 import { type Base, compose, planMount } from './compose.js'
@@ -17,7 +18,6 @@ import { Explanation } from './explanation.js'
 import type { Here, Host, Leftovers } from './host.js'
 import type { TopAttributes } from './layers.js'
 import { type Opened, type OpenOptions, openLayers } from './open.js'
-import { idsBelow } from './owner.js'
 import type { Rootfs } from './rootfs.js'
 import {
   type MountSpec,
@@ -61,24 +61,34 @@ const dropped = new FinalizationRegistry<Holdings>(({ host, opened, budgeted }) 
 /** Extended attributes that belong to the layer, not to the directory that it shows. */
 const ownXattrs = /^(trusted|user)\.overlay\.|^security\.(evm|ima)$/
 
-function readTop({ idmap }: StackSpec, { layers, top }: Opened): TopAttributes {
-  const { fd, group, name } = layers.list[0]!
-  const root = fd?.fd ?? layers.groups[group]!.root.fd
+function readTop({ top, topFd }: Opened): TopAttributes {
   // the directory itself: an l-call on the name of an fd would look at the symbolic link
-  const path = Buffer.concat([Buffer.from(`/proc/self/fd/${root}/`), (!fd && name) || Buffer.from('.')])
+  const path = `/proc/self/fd/${topFd}/.`
   const names = llistxattr(path).filter((name) => !ownXattrs.test(name.toString('latin1')))
-  const ids = fd && layers.idmapped && idmap ? idsBelow(idmap) : undefined
-  const read = (name: Buffer) => {
-    const value = lgetxattr(path, name)
-    return ids && isAcl(name) ? shiftAcl(value, ids) : value
-  }
-  return { ...top, xattrs: names.map((name) => [name, read(name)] as const) }
+  return { ...top, xattrs: names.map((name) => [name, lgetxattr(path, name)] as const) }
+}
+
+function topFailure(error: SyscallError, { layers }: Opened): MountError {
+  const { errno, syscall, call } = error
+  const { subject } = layers.list[0]!
+  const hint = `create takes over the extended attributes of ${nameOf(subject)}, which cannot be read`
+  return new MountError({ errno: -errno, syscall, call, path: subject.path, hint, cause: error })
 }
 
 /** What every mount from these layers starts with. */
 export function baseOf(spec: StackSpec, opened: Opened): Base {
   let top: TopAttributes | undefined
-  return { spec, layers: opened.layers, top: () => (top ??= readTop(spec, opened)), fragments: new Map() }
+  const topFor = (upperdir: Uint8Array): TopAttributes => {
+    try {
+      top ??= readTop(opened)
+      return top
+    } catch (error) {
+      // an upper that is there takes nothing over
+      if (existsSync(Buffer.from(upperdir))) return { ...opened.top, xattrs: [] }
+      throw error instanceof SyscallError ? topFailure(error, opened) : error
+    }
+  }
+  return { spec, layers: opened.layers, top: topFor, fragments: new Map() }
 }
 
 /** Opens layers, for a rung if that is known by now; a failure is diagnosed. */
@@ -99,7 +109,7 @@ export function* openDiagnosed(
  * Opened layers, ready to be mounted. Make one with `LayerStack.open`, and close it.
  *
  * The layers' file system stays busy until `close()`. Mounts made from a stack do not depend on it: it may
- * be closed while they are in use.
+ * be closed while they are in use. A layer that is deleted meanwhile is not noticed: later mounts show it empty.
  */
 export class LayerStack {
   readonly #host: Host

@@ -38,6 +38,8 @@ export interface OpenLayer {
   readonly key: 'lowerdir+' | 'datadir+'
   /** what the caller's own fd showed */
   readonly identity: Identity
+  /** ST_* of the caller's mount that it lies on, as statfs(2) has them; of a layer on its own, without an idmap */
+  readonly mountFlags?: number | undefined
   /** kept open: below the stack's idmapped tree if it has one, else the caller's view; not if reached by name */
   readonly fd: HeldFd | undefined
   readonly group: number

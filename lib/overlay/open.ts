@@ -7,11 +7,15 @@
  * its own.
  */
 import { readlinkSync } from 'node:fs'
+import { nameOf } from '../diagnose/causes.js'
+import { errnoNumber } from '../errno.js'
+import { MountError } from '../errors.js'
+import { renderCall } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import { held } from '../program/plan.js'
 import { type Outcome, type Pool, UnexpectedError } from '../program/pool.js'
 import { type Identity, identityOf } from '../program/result.js'
-import { type Slot, statxField } from '../program/step.js'
+import { type Slot, type Step, statfsField, statxField } from '../program/step.js'
 import { relativeTo } from './bytes.js'
 import type { Host } from './host.js'
 import type { Group, OpenLayer, OpenLayers, TopAttributes } from './layers.js'
@@ -31,6 +35,8 @@ import {
 export interface Opened {
   readonly layers: OpenLayers
   readonly top: Pick<TopAttributes, 'mode' | 'uid' | 'gid'>
+  /** the top layer as the caller sees it, among `fds`: through an idmapped tree not all of it can be read */
+  readonly topFd: number
   readonly fds: readonly number[]
   /** of layers that have one of their own; what layers share belongs to the lease */
   readonly trees: readonly number[]
@@ -49,17 +55,26 @@ export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: Op
   const pool = host.here().composing
   const look = planLook(spec, host.features)
   const looked = yield { plan: look.plan, pool, abortable: true }
+  const deleted = look.reports.find((report) => isDeleted(looked.report(report)!))
+  if (deleted) {
+    host.discard({ fds: looked.outputs })
+    throw wasDeleted(deleted, look.plan.indexOf(deleted))
+  }
+  const flags = look.flags && looked.report(look.flags)!
+  const mountFlags = flags && Number(flags.readBigUInt64LE(statfsField.flags.offset))
   const seen = look.reports.map(
     (report, i): Seen => ({
       identity: identityOf(looked.report(report)!),
       path: pathOf(spec, i),
+      mountFlags,
       fd: held(looked.outputs[i]!, layerName(spec, i)),
     }),
   )
+  const topFd = looked.outputs[0]!
   const top = ownerAndMode(looked.report(look.reports[0]!)!)
   const own: Owned = { fds: new Set(looked.outputs), trees: [] }
   if (!spec.idmap && !grouped) {
-    return { layers: ungrouped(spec, seen), top, fds: looked.outputs, trees: [], lease: undefined }
+    return { layers: ungrouped(spec, seen), top, topFd, fds: looked.outputs, trees: [], lease: undefined }
   }
   const lease = spec.idmap && host.mapping(spec.idmap)
   const joining = new Joining(spec, seen, lease, own, byName)
@@ -70,16 +85,31 @@ export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: Op
     lease?.release(false)
     throw error
   }
-  const drop = joining.unused()
+  const drop = joining.unused().filter((fd) => fd !== topFd)
   for (const fd of drop) own.fds.delete(fd)
   host.discard({ fds: drop })
-  return { layers: joining.layers(), top, fds: [...own.fds], trees: own.trees, lease }
+  return { layers: joining.layers(), top, topFd, fds: [...own.fds], trees: own.trees, lease }
 }
 
 /** What a stack being opened has to close if that fails, or when it is closed. */
 interface Owned {
   readonly fds: Set<number>
   readonly trees: number[]
+}
+
+/** A directory without a name left, which an fd still refers to: as a layer it shows nothing, without an error. */
+const isDeleted = (statx: Buffer) => statx.readUInt32LE(statxField.nlink.offset) === 0
+
+function wasDeleted(step: Step, index: number): MountError {
+  const subject = step.subject!
+  return new MountError({
+    errno: errnoNumber('ENOENT')!,
+    syscall: step.call,
+    call: renderCall(step),
+    path: subject.path,
+    hint: `${nameOf(subject)} was deleted`,
+    step: index,
+  })
 }
 
 function ownerAndMode(statx: Buffer): Opened['top'] {
@@ -115,11 +145,12 @@ export function ungrouped(spec: StackSpec, seen: readonly Seen[]): OpenLayers {
 export function layerOf(
   spec: StackSpec,
   index: number,
-  { identity }: Pick<Seen, 'identity'>,
+  { identity, mountFlags }: Pick<Seen, 'identity' | 'mountFlags'>,
   reached: Pick<OpenLayer, 'fd' | 'group' | 'name'>,
 ): OpenLayer {
   const subject = layerSubject(spec, index)
-  return { subject, key: subject.option === 'datadir' ? 'datadir+' : 'lowerdir+', identity, ...reached }
+  const key = subject.option === 'datadir' ? 'datadir+' : 'lowerdir+'
+  return { subject, key, identity, mountFlags, ...reached }
 }
 
 /** Layers on their way into groups. Every fd that comes up is in `own` at once, whatever happens next. */

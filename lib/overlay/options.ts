@@ -72,7 +72,9 @@ export interface ParsedOptions {
 /** Checks options; `name` is what errors call them. */
 export function parseOptions(options: unknown, name: string): ParsedOptions {
   if (options === undefined) return { list: [], resetVolatile: false, volatile: false }
-  if (typeof options !== 'object' || options === null) throw invalidArgType(name, 'an object', options)
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw invalidArgType(name, 'an object', options)
+  }
   const list: ParsedOption[] = []
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined) continue

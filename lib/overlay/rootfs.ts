@@ -1,17 +1,17 @@
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
 import { invalidArgType, invalidArgValue, invalidState, MountError, unknownOption } from '../errors.js'
-import * as f from '../flags.js'
 import { cString, type PathLike } from '../path.js'
 import * as c from '../program/calls.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
 import { held, PlanBuilder } from '../program/plan.js'
 import { failedStep } from '../program/pool.js'
-import { statxField } from '../program/step.js'
 import { type Propagation, parsePropagation } from './attributes.js'
 import { absolute, splitLast } from './bytes.js'
+import { checkKeys } from './call-options.js'
 import type { RungName } from './choose.js'
 import type { Host } from './host.js'
+import type { Whereabouts } from './presence.js'
 import { planCloseMount } from './reap.js'
 import { propagationStep } from './rungs/fs-context.js'
 import { unmountAttached } from './unmount.js'
@@ -45,17 +45,6 @@ export interface AttachOptions {
 }
 
 type Phase = 'detached' | 'attached' | 'gone' | 'released'
-
-/** Where a mount is, if it is attached. */
-export interface Whereabouts {
-  target: Buffer | undefined
-  readonly mountId: bigint
-}
-
-/** True if the mount that was attached there is still what is there. */
-export function isPresent({ target, mountId }: Whereabouts, unique: boolean): boolean {
-  return target !== undefined && mountIdAt(target, unique) === mountId
-}
 
 /** What a detached rootfs that is dropped without being unmounted leaves behind. */
 const dropped = new FinalizationRegistry<{ fd: number; host: Host; reservations: readonly Reservation[] }>(
@@ -94,7 +83,8 @@ export class Rootfs {
     this.#target = state.target
     this.#notes = [...state.notes]
     this.#namespace = state.namespace
-    this.whereabouts = { target: state.target, mountId: state.mountId }
+    const { target, namespace, mountId, dev } = state
+    this.whereabouts = { target, namespace, mountId, dev }
     this.#mountFd = state.mountFd
     this.#phase = state.target === undefined ? 'detached' : 'attached'
     if (state.mountFd !== undefined) {
@@ -170,9 +160,7 @@ export class Rootfs {
     if (splitLast(path) === undefined) {
       throw invalidArgValue('target', target, "must be a directory below '/' and not end in '..'")
     }
-    for (const key of Object.keys(options)) {
-      if (key !== 'propagation') throw unknownOption(`options.${key}`, ['propagation'])
-    }
+    checkKeys(options, 'options', ['propagation'])
     const propagation = parsePropagation(options.propagation, 'options.propagation')
     this.#mustBeDetached()
     return this.#attachFlow(path, propagation)
@@ -208,7 +196,8 @@ export class Rootfs {
     dropped.unregister(this)
     this.#target = path
     this.#namespace = namespace
-    this.whereabouts.target = path
+    Object.assign(this.whereabouts, { target: path, namespace })
+    this.whereabouts.attached?.()
     this.#phase = 'attached'
     // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
     binding.closeOwned(this.#mountFd!)
@@ -320,13 +309,4 @@ function checkLazy(options: UnmountOptions): boolean {
   const { lazy = true } = options
   if (typeof lazy !== 'boolean') throw invalidArgType('options.lazy', 'boolean', lazy)
   return lazy
-}
-
-const buffer = Buffer.alloc(256)
-
-function mountIdAt(target: Buffer, unique: boolean): bigint | undefined {
-  const path = Buffer.concat([target, Buffer.of(0)])
-  const mask = unique ? f.STATX_MNT_ID_UNIQUE : f.STATX_MNT_ID
-  const result = binding.statx(f.AT_FDCWD, path, f.AT_SYMLINK_NOFOLLOW | f.AT_NO_AUTOMOUNT, mask, buffer)
-  return result < 0 ? undefined : buffer.readBigUInt64LE(statxField.mountId.offset)
 }

@@ -5,7 +5,7 @@
  * A spec has two halves that live apart: the layers (a LayerStack opens them once) and the mount (each
  * container has its own).
  */
-import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from '../errors.js'
+import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
 import { type Idmap, type IdmapOption, isMapped, parseIdmap } from '../idmap.js'
 import { cString, type PathLike } from '../path.js'
 import {
@@ -16,6 +16,7 @@ import {
   parsePropagation,
 } from './attributes.js'
 import { absolute, splitLast } from './bytes.js'
+import { checkKeys } from './call-options.js'
 import { type OverlayOptions, type ParsedOptions, parseOptions } from './options.js'
 
 /** A layer: a path (a Buffer where it is not UTF-8), or an fd of a directory, which stays the caller's. */
@@ -107,31 +108,21 @@ type Raw = Readonly<Record<string, unknown>>
 
 /** Checks the options of `LayerStack.open`. */
 export function parseStack(options: StackOptions): StackSpec {
-  const raw = checkKeys(options, stackKeys)
+  const raw = checkKeys(options, 'options', stackKeys)
   return stackOf(raw)
 }
 
 /** Checks the options of `stack.mount`; `stackIdmap` is what the stack was opened with. */
 export function parseMount(options: StackMountOptions, stack: StackSpec): MountSpec {
-  const raw = checkKeys(options, mountKeys)
+  const raw = checkKeys(options, 'options', mountKeys)
   return mountOf(raw, stack)
 }
 
 /** Checks the options of `mountOverlay`. */
 export function parseOverlay(options: OverlayMountOptions): { stack: StackSpec; mount: MountSpec } {
-  const raw = checkKeys(options, [...new Set([...stackKeys, ...mountKeys])])
+  const raw = checkKeys(options, 'options', [...new Set([...stackKeys, ...mountKeys])])
   const stack = stackOf(raw)
   return { stack, mount: mountOf({ ...raw, idmap: undefined }, stack) }
-}
-
-function checkKeys(options: unknown, known: readonly string[]): Raw {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidArgType('options', 'an object', options)
-  }
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) throw unknownOption(`options.${key}`, known)
-  }
-  return options as Raw
 }
 
 function stackOf(raw: Raw): StackSpec {

@@ -1,7 +1,7 @@
 /**
  * The plans that open a stack's layers: a first look at each, then trees and the layers below them.
  *
- *   look     openat and statx of every layer, as the caller sees it
+ *   look     openat and statx of every layer, as the caller sees it; fstatfs of one on its own
  *   trees    per group: openat and statx of the directory above; its idmapped clone; every layer opened
  *            again below it, without leaving it, to be compared with what was seen
  *   alone    a clone of the layer itself, for those that cannot join
@@ -23,6 +23,8 @@ import { usernsSteps } from './userns.js'
 export interface Seen {
   readonly identity: Identity
   readonly path: Buffer | undefined
+  /** ST_* of the mount it lies on, where they are needed */
+  readonly mountFlags?: number | undefined
   /** O_PATH fd, or one open for reading where the kernel wants that */
   readonly fd: HeldFd
 }
@@ -32,10 +34,19 @@ export const layerName = (spec: StackSpec, index: number): string => {
   return typeof path === 'string' ? path : path.toString('latin1')
 }
 
+/** The first look at the layers. */
+export interface Look {
+  readonly plan: Plan
+  /** statx of each layer */
+  readonly reports: readonly Step[]
+  /** fstatfs of a layer on its own: mount(2) wants the flags of its mount repeated for a clone of it */
+  readonly flags: Step | undefined
+}
+
 /** Plan of the first look at the layers. */
-export function planLook(spec: StackSpec, features: Features): { plan: Plan; reports: Step[] } {
+export function planLook(spec: StackSpec, features: Features): Look {
   const b = new PlanBuilder('open layers')
-  const reports = spec.layers.map((layer, i) => {
+  const looks = spec.layers.map((layer, i) => {
     const subject = layerSubject(spec, i)
     const slot = b.output(b.slot(layerName(spec, i)))
     const flags = directoryFlags(features)
@@ -45,9 +56,12 @@ export function planLook(spec: StackSpec, features: Features): { plan: Plan; rep
         : c.openat(slot, held(layer.fd, layerName(spec, i)), '.', flags, { subject })
     const report = c.statxFd(slot, features.uniqueMountId, { report: true, subject })
     b.add(open, report)
-    return report
+    return { slot, subject, report }
   })
-  return { plan: b.build(), reports }
+  const alone = looks.length === 1 && spec.idmap === undefined ? looks[0] : undefined
+  const flags = alone && c.fstatfs(alone.slot, { report: true, subject: alone.subject })
+  if (flags) b.add(flags)
+  return { plan: b.build(), reports: looks.map(({ report }) => report), flags }
 }
 
 /** Layers that may share a tree: several on one mount, with a directory above them all. */

@@ -5,7 +5,7 @@
 import { realpathSync } from 'node:fs'
 import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
-import { renderCall } from '../program/explain.js'
+import { renderCall, shownInErrors } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import { failedStep, type Pool, UnexpectedError } from '../program/pool.js'
 import { statxField } from '../program/step.js'
@@ -44,18 +44,19 @@ function unmountFailure(error: unknown, target: Buffer): unknown {
     return new MountError({
       errno: isMount ? EBUSY : EINVAL,
       syscall: error.step.call,
-      call: renderCall(error.step),
+      call: renderCall(error.step, shownInErrors),
       path: target,
       hint: isMount
         ? 'another mount is there now and covers this one; it was left alone'
-        : 'it is not mounted there any more: somebody else has unmounted or moved it',
+        : 'it is not mounted there any more: somebody else has unmounted or moved it, or a mount covers a directory above it',
     })
   }
   if (!(error instanceof MountError)) return error
   const hints: Readonly<Record<string, string>> = {
     EBUSY:
       'something uses the mount (an open file, a working directory, a mount below); lazy: true detaches it at once',
-    ENOENT: 'the target is not there any more: it was renamed, or deleted and the mount with it',
+    ENOENT:
+      'the target cannot be reached any more: a mount covers a directory above it, or it was renamed, or deleted and the mount with it',
   }
   const hint = hints[error.code]
   return hint === undefined ? error : refine(error, { hint })

@@ -195,6 +195,7 @@ function chownUpper(b: PlanBuilder, upper: Slot, { spec }: UpperInput, owner: Ow
 export function asMappedRoot(b: PlanBuilder, idmap: Idmap, create: Step): void {
   const ids = mappedIds(idmap, 'options.upper', 'idmapped')
   const { uid, gid } = ownerOnDisk(ids, 0, 0)
-  b.add(c.keepCapabilities, c.setfsuid(uid), c.setfsgid(gid), create)
-  b.always(c.setfsuid(process.geteuid?.() ?? 0), c.setfsgid(process.getegid?.() ?? 0))
+  const assume = c.assumeFsids(uid, gid, { subject: { option: 'options.upper' } })
+  b.add(assume, create)
+  b.always(c.restoreFsids(process.geteuid?.() ?? 0, process.getegid?.() ?? 0, { ifDone: assume }))
 }

@@ -6,6 +6,8 @@ import { cwd, held, type PlanBuilder } from '../program/plan.js'
 import type { Slot } from '../program/step.js'
 
 const subject = { option: 'idmap' }
+/** Not to wait for a writer where the path turns out to be a FIFO. */
+const flags = f.O_RDONLY | f.O_NONBLOCK | f.O_NOCTTY
 
 /** An fd of the namespace, for steps that follow. `keep`: it is handed out, else closed at the end. */
 export function usernsSteps(b: PlanBuilder, idmap: Idmap, keep?: (slot: Slot) => void): Slot {
@@ -14,9 +16,9 @@ export function usernsSteps(b: PlanBuilder, idmap: Idmap, keep?: (slot: Slot) =>
   else if (typeof idmap.userns === 'number') {
     // an fd of our own: the caller may close his when the call has ended
     const path = ['/proc/self/fd/', held(idmap.userns, 'userns')]
-    b.add(openat(slot, cwd, path, f.O_RDONLY, { subject: { ...subject, path: `fd ${idmap.userns}` } }))
+    b.add(openat(slot, cwd, path, flags, { subject: { ...subject, path: `fd ${idmap.userns}` } }))
   } else {
-    b.add(openat(slot, cwd, idmap.userns, f.O_RDONLY, { subject: { ...subject, path: idmap.userns } }))
+    b.add(openat(slot, cwd, idmap.userns, flags, { subject: { ...subject, path: idmap.userns } }))
   }
   if (keep) keep(slot)
   else b.always(close(slot))

@@ -175,7 +175,7 @@ export const umount = (target: Text, lazy: boolean, nofollow = true, extra?: Ext
   ...extra,
 })
 
-const identityMask = f.STATX_INO | f.STATX_TYPE | f.STATX_MODE | f.STATX_UID | f.STATX_GID
+const identityMask = f.STATX_INO | f.STATX_TYPE | f.STATX_MODE | f.STATX_NLINK | f.STATX_UID | f.STATX_GID
 
 /** statx(fd, "", AT_EMPTY_PATH, …): what an fd refers to, and through which mount; `unique`: STATX_MNT_ID_UNIQUE (6.8) */
 export const statxFd = (what: FdArg, unique: boolean, extra?: Extra): Step => ({
@@ -263,22 +263,18 @@ export const lsetxattr = (path: Text, name: Text, value: Uint8Array, extra?: Ext
   ...extra,
 })
 
-/** setfsuid(id): of the thread that runs the program */
-export const setfsuid = (id: number): Step => ({ call: 'setfsuid', args: [int(id)] })
-/** setfsgid(id): of the thread that runs the program */
-export const setfsgid = (id: number): Step => ({ call: 'setfsgid', args: [int(id)] })
-
-/** prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP): the thread keeps its capabilities when its fsuid changes */
-export const keepCapabilities: Step = {
-  call: 'prctl',
-  args: [
-    { kind: 'int', value: 28, symbol: 'PR_SET_SECUREBITS' },
-    { kind: 'int', value: 1 << 2, symbol: 'SECBIT_NO_SETUID_FIXUP' },
-    int(0),
-    int(0),
-    int(0),
-  ],
-}
+/** Files are those of uid:gid from here on, capabilities stay (native/fsids.h lists the calls); of the thread. */
+export const assumeFsids = (uid: number, gid: number, extra?: Extra): Step => ({
+  call: 'assume_fsids',
+  args: [int(uid), int(gid)],
+  ...extra,
+})
+/** Back to the process's own ids; of the thread. */
+export const restoreFsids = (uid: number, gid: number, extra?: Extra): Step => ({
+  call: 'restore_fsids',
+  args: [int(uid), int(gid)],
+  ...extra,
+})
 
 /** A user namespace with these maps (native/userns.h lists the calls it makes). */
 export const userns = (out: Slot, uidMap: string, gidMap: string, extra?: Extra): Step => ({

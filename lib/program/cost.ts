@@ -25,19 +25,23 @@ export interface Cost {
   readonly calls: Readonly<Partial<Record<string, number>>>
 }
 
-/** What native/userns.cc does, in its order; `exit` is the child's. */
-const usernsCalls = [
-  'clone',
-  'exit',
-  'openat',
-  'write',
-  'close',
-  'openat',
-  'write',
-  'close',
-  'openat',
-  'wait4',
-]
+/** Entries that are several calls, in the order of native/userns.h and native/fsids.h; futex is not counted. */
+const composites: Partial<Record<CallName, readonly string[]>> = {
+  userns: [
+    'readlinkat',
+    'clone',
+    // the child's own
+    'prctl',
+    'getppid',
+    'exit',
+    ...['openat', 'write', 'close'],
+    ...['openat', 'write', 'close'],
+    'openat',
+    'wait4',
+  ],
+  assume_fsids: ['prctl', 'capget', 'setfsgid', 'setfsuid', 'capset'],
+  restore_fsids: ['setfsuid', 'setfsgid', 'prctl'],
+}
 
 interface Weight {
   writes: number
@@ -108,7 +112,7 @@ export function costOf(plans: readonly Plan[]): Cost {
       const { writes, grace } = weights[step.call]?.(step, detached) ?? free
       total.namespaceSemWrites += writes
       total.gracePeriods += grace
-      for (const name of step.call === 'userns' ? usernsCalls : [step.call]) {
+      for (const name of composites[step.call] ?? [step.call]) {
         total.syscalls++
         calls[name] = (calls[name] ?? 0) + 1
       }

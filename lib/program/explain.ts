@@ -12,15 +12,32 @@ import { openFlagsNotation } from '../notation.js'
 import type { Plan } from './plan.js'
 import { type Arg, calls, type FdArg, type IntArg, isSlot, type Step, type Text } from './step.js'
 
-const renderFd = (fd: FdArg): string => (isSlot(fd) || fd.fd < 0 ? fd.name : `${fd.fd}<${fd.name}>`)
+function renderFd(fd: FdArg, max = Number.POSITIVE_INFINITY): string {
+  const name = fd.name.length > max ? `${fd.name.slice(0, max)}...` : fd.name
+  return isSlot(fd) || fd.fd < 0 ? name : `${fd.fd}<${name}>`
+}
 
-export function renderText(text: Text): string {
-  if (typeof text === 'string' || text instanceof Uint8Array) return `"${printable(text)}"`
-  const parts = text.map((part) => {
-    if (typeof part === 'string' || part instanceof Uint8Array) return printable(part)
-    return isSlot(part) || part.fd < 0 ? `{${part.name}}` : String(part.fd)
-  })
-  return `"${parts.join('')}"`
+/** How many bytes of a text the message of an error shows: a path may have 4095. */
+export const shownInErrors = 300
+
+/** `max`: bytes of it that are shown; what is longer ends in `"...`, as strace has it. */
+export function renderText(text: Text, max = Number.POSITIVE_INFINITY): string {
+  const parts = typeof text === 'string' || text instanceof Uint8Array ? [text] : text
+  let shown = ''
+  let left = max
+  for (const part of parts) {
+    if (left < 0) break
+    if (typeof part !== 'string' && !(part instanceof Uint8Array)) {
+      const fd = isSlot(part) || part.fd < 0 ? `{${part.name}}` : String(part.fd)
+      shown += fd
+      left -= fd.length
+      continue
+    }
+    const bytes = Buffer.from(part as Uint8Array)
+    shown += printable(bytes.subarray(0, left))
+    left -= bytes.length
+  }
+  return `"${shown}"${left < 0 ? '...' : ''}`
 }
 
 function renderInt({ value, flags, symbol }: IntArg): string {
@@ -30,16 +47,16 @@ function renderInt({ value, flags, symbol }: IntArg): string {
   return flags === 'O' ? openFlagsNotation(Number(value)) : flagNames(value, ...flags.split(' '))
 }
 
-function renderArg(arg: Arg): string {
+function renderArg(arg: Arg, max: number | undefined): string {
   switch (arg.kind) {
     case 'fd':
-      return renderFd(arg.fd)
+      return renderFd(arg.fd, max)
     case 'int':
       return renderInt(arg)
     case 'null':
       return 'NULL'
     case 'text':
-      return renderText(arg.text)
+      return renderText(arg.text, max)
     case 'bytes':
       return `"${printable(arg.bytes)}", ${arg.bytes.length}`
     case 'open_how':
@@ -59,11 +76,11 @@ function renderArg(arg: Arg): string {
   }
 }
 
-/** `fsmount(fs, FSMOUNT_CLOEXEC, 0)`: one step as a call. */
-export function renderCall(step: Step): string {
+/** `fsmount(fs, FSMOUNT_CLOEXEC, 0)`: one step as a call; `max` is of `renderText`. */
+export function renderCall(step: Step, max?: number): string {
   const args = step.args.map((arg, i) => {
     const size = calls[step.call][i] === 'a' ? ', 32' : calls[step.call][i] === 'h' ? ', 24' : ''
-    return renderArg(arg) + size
+    return renderArg(arg, max) + size
   })
   return `${step.call}(${args.join(', ')})`
 }

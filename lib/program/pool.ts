@@ -8,7 +8,7 @@ import { binding } from '../binding.js'
 import { MountError, SyscallError } from '../errors.js'
 import { whenAborted } from './abort.js'
 import { encode } from './encode.js'
-import { renderCall } from './explain.js'
+import { renderCall, shownInErrors } from './explain.js'
 import type { Plan } from './plan.js'
 import { decodeResult, type ProgramResult } from './result.js'
 import type { Step } from './step.js'
@@ -104,6 +104,10 @@ export class Pool {
     return running
   }
 
+  get busy(): boolean {
+    return this.#pending.size > 0
+  }
+
   /** Resolves when what runs now has ended; true if there was anything. */
   async settle(): Promise<boolean> {
     if (this.#pending.size === 0) return false
@@ -185,7 +189,7 @@ function failure(_plan: Plan, step: Step, result: ProgramResult): MountError {
   const error = new MountError({
     errno: result.errno,
     syscall: step.call,
-    call: renderCall(step),
+    call: renderCall(step, shownInErrors),
     path,
     log: result.log,
     step: result.step,

@@ -113,7 +113,8 @@ export interface Step {
  * The calls a program may make, in the order of native/program.cc's table (a test compares them).
  * Letters are the arguments' kinds: f fd, i integer, v integer or fd, p text, P text or null, b bytes and
  * their number, a struct mount_attr and its size, h struct open_how and its size, x statx buffer,
- * s statfs buffer. `userns` is the one entry that is several calls: see native/userns.h.
+ * s statfs buffer. `userns` and the `fsids` are several calls each:
+ * native/userns.h and native/fsids.h list them.
  */
 export const calls = {
   openat: 'fpii',
@@ -137,9 +138,8 @@ export const calls = {
   fchownat: 'fpiii',
   fchmodat: 'fpi',
   lsetxattr: 'ppbi',
-  setfsuid: 'i',
-  setfsgid: 'i',
-  prctl: 'iiiii',
+  assume_fsids: 'ii',
+  restore_fsids: 'ii',
   userns: 'pp',
 } as const
 export type CallName = keyof typeof calls

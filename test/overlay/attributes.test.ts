@@ -35,6 +35,7 @@ t.test('wrong attributes', async (t) => {
   const cases: [unknown, string, string][] = [
     [null, type, '"options.attributes" argument must be an object'],
     ['nosuid', type, '"options.attributes"'],
+    [[], type, 'The "options.attributes" argument must be an object. Received an instance of Array'],
     [{ atime: true }, type, '"options.attributes.atime" argument must be of type string'],
     [{ atime: 'never' }, value, "must be one of 'relatime', 'noatime', 'strictatime'. Received 'never'"],
     [{ atime: 'toString' }, value, '"options.attributes.atime"'],

@@ -26,6 +26,7 @@ t.test('refused', async (t) => {
   const table: [unknown, string, string][] = [
     [null, type, 'The "call" argument must be an object'],
     ['direct', type, 'The "call" argument must be an object'],
+    [[], type, 'The "call" argument must be an object. Received an instance of Array'],
     [{ sginal: 1 }, value, 'no option "call.sginal". Did you mean "signal"?'],
     [{ rung: 'direct' }, value, 'Known options: signal, mounter'],
     [{ signal: null }, type, 'The "call.signal" argument must be an AbortSignal'],

@@ -118,7 +118,7 @@ t.test('what cannot be', async (t) => {
   t.match(no({ target: 7 as unknown as string }, kernels['6.18']), { code: 'ERR_INVALID_ARG_TYPE' })
   t.throws(() => explain({ lowerdir, target }, { rung: 'best' as 'auto' }), {
     code: 'ERR_INVALID_ARG_VALUE',
-    message: '"rung"',
+    message: '"how.rung"',
   })
 })
 
@@ -160,4 +160,21 @@ t.test('a plain user, with OVERLAYFD_RUNG', async (t) => {
   t.ok(first.includes('  move_mount(mount, "", AT_FDCWD, "/c/rootfs", MOVE_MOUNT_F_EMPTY_PATH)'))
   t.same(rungs, ['direct', 'classic', 'detached-tree'])
   t.same(refused, { classic: 'mount(2) does not idmap' })
+})
+
+t.test('wrong arguments of explain', async (t) => {
+  const type = 'ERR_INVALID_ARG_TYPE'
+  const value = 'ERR_INVALID_ARG_VALUE'
+  const table: [unknown, string, string][] = [
+    [null, type, 'The "how" argument must be an object. Received null'],
+    ['classic', type, 'The "how" argument must be an object'],
+    [[], type, 'The "how" argument must be an object'],
+    [{ rungs: 'classic' }, value, 'no option "how.rungs". Did you mean "rung"?'],
+    [{ rung: null }, value, 'The "how.rung" argument must be one of'],
+    [{ features: null }, type, 'The "how.features" argument must be an object. Received null'],
+    [{ features: {} }, type, 'The "how.features.fsContext" argument must be of type boolean'],
+  ]
+  for (const [how, code, message] of table) {
+    t.throws(() => explain({ lowerdir, target }, how as object), { name: 'TypeError', code, message })
+  }
 })

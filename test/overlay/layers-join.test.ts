@@ -150,6 +150,29 @@ t.test('a parent replaced while its tree is kept', privileged, async (t) => {
   t.ok(performance.now() - begin < 1000, 'all while a tree is kept')
 })
 
+t.test('a layer that was deleted', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = plain(area, 'a', 'b', 'c')
+  const mounter = new Mounter()
+  const gone = openSync(area.mkdir('gone'), constants.O_RDONLY | constants.O_DIRECTORY)
+  rmSync(area.path('gone'), { recursive: true })
+  const left = watch()
+  const failure = { name: 'MountError', code: 'ENOENT', syscall: 'statx' }
+  for (const idmap of [undefined, mapping()]) {
+    for (const [options, hint] of [
+      [{ lowerdir: [lowerdir[0]!, gone, lowerdir[2]!] }, 'lowerdir[1] was deleted'],
+      [{ lowerdir: [gone] }, 'lowerdir[0] was deleted'],
+      [{ lowerdir, datadir: [gone] }, 'datadir[0] was deleted'],
+    ] as const) {
+      await t.rejects(mounter.open({ ...options, idmap }), { ...failure, hint })
+      t.throws(() => mounter.mountSync({ ...options, idmap }), { ...failure, hint })
+    }
+  }
+  await mounter.close()
+  t.same(await left({ threads: true }), [])
+  closeSync(gone)
+})
+
 /** Between the first look at the layers and their tree: the one moment in which a name alone decides. */
 t.test('a layer replaced while the stack is being opened', privileged, async (t) => {
   for (const idmap of [mapping(), undefined]) {

@@ -67,11 +67,28 @@ t.test('a released mapping may linger', async (t) => {
   t.same(closed, [])
   const second = cache.lease(idmap(1))
   t.equal(second.usernsFd, 10, 'the next call finds it')
-  await sleep(60)
-  t.same(closed, [], 'a lease stops the clock')
   second.release(true)
+  t.same(closed, [])
   await sleep(60)
   t.same(closed, [{ fds: [10], trees: [] }])
+})
+
+t.test('calls in quick succession do not keep it for ever', async (t) => {
+  const { cache, closed } = cacheOf(30)
+  const first = cache.lease(idmap(1))
+  first.addUserns(10)
+  first.release(true)
+  const second = cache.lease(idmap(1))
+  await sleep(60)
+  t.same(closed, [], 'what is leased stays')
+  t.equal(second.usernsFd, 10)
+  const third = cache.lease(idmap(1))
+  t.equal(third.usernsFd, undefined, 'and is found no more')
+  third.addUserns(11)
+  second.release(true)
+  t.same(closed.splice(0), [{ fds: [10], trees: [] }], 'it goes with its last lease')
+  third.release(false)
+  t.same(closed, [{ fds: [11], trees: [] }])
 })
 
 t.test('trim ends the wait, and takes nothing from anybody', async (t) => {
@@ -85,6 +102,9 @@ t.test('trim ends the wait, and takes nothing from anybody', async (t) => {
   cache.trim()
   t.equal(closed.length, 1)
   t.equal(held.usernsFd, 11)
+  t.equal(cache.lease(idmap(2)).usernsFd, undefined, 'whoever comes now begins anew')
+  held.release(true)
+  t.same(closed.slice(1), [{ fds: [11], trees: [] }], 'what was trimmed does not linger')
 })
 
 t.test('a namespace of somebody else is never shared, and never lingers', async (t) => {

@@ -53,7 +53,7 @@ t.test('several, in the order given, and none', async (t) => {
 })
 
 t.test('wrong types name the option and its words', async (t) => {
-  for (const wrong of [null, 7, 'index=on', true, () => {}]) {
+  for (const wrong of [null, 7, 'index=on', true, () => {}, []]) {
     const message = 'The "options.options" argument must be an object'
     t.throws(() => parse(wrong), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE', message })
   }

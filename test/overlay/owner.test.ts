@@ -1,6 +1,6 @@
 import t from 'tap'
 import { parseIdmap } from '../../lib/idmap.js'
-import { idsBelow, idsOnDisk, ownerOnDisk } from '../../lib/overlay/owner.js'
+import { idsOnDisk, ownerOnDisk } from '../../lib/overlay/owner.js'
 
 const idmap = parseIdmap(
   {
@@ -13,6 +13,7 @@ const noRoot = parseIdmap(
   { uid: [{ inside: 1, outside: 1, length: 1 }], gid: [{ inside: 1, outside: 1, length: 1 }] },
   'idmap',
 )
+const ids0 = [{ inside: 0, outside: 1, length: 1 }]
 const asis = { upper: 'asis', create: true } as const
 const shifted = { upper: 'shifted', create: false } as const
 
@@ -20,6 +21,7 @@ t.test('ids on disk', async (t) => {
   const table: [string, Parameters<typeof idsOnDisk>, [uid: number, gid: number], [number?, number?]][] = [
     ['no mapping', [asis, undefined], [7, 8], [7, 8]],
     ['an upper that is idmapped itself', [{ upper: 'idmapped', create: true }, idmap], [7, 8], [7, 8]],
+    ['not mapped in one', [{ upper: 'idmapped', create: true }, idmap], [1000, 500], [undefined, undefined]],
     ['as it is', [asis, idmap], [7, 8], [100_007, 300_008]],
     ['shifted', [shifted, idmap], [0, 499], [100_000, 300_499]],
     ['not mapped', [shifted, idmap], [1000, 500], [undefined, undefined]],
@@ -36,14 +38,6 @@ t.test('a bare fd does not tell its ids', async (t) => {
   const fd = { userns: 0 }
   t.throws(() => idsOnDisk(asis, fd), { code: 'ERR_INVALID_ARG_VALUE', message: needs('options.create') })
   t.throws(() => idsOnDisk(shifted, fd), { message: needs('options.upper') })
-  const below = idsBelow(fd)
-  t.same([below.uid(0), below.gid(0)], [undefined, undefined])
-})
-
-t.test('ids in the container, for what a mount with the mapping shows', async (t) => {
-  const { uid, gid } = idsBelow(idmap)
-  t.same([uid(100_007), gid(300_499)], [7, 499])
-  t.same([uid(7), gid(300_500)], [undefined, undefined])
 })
 
 t.test('an owner is mapped, or the container’s root', async (t) => {
@@ -56,6 +50,13 @@ t.test('an owner is mapped, or the container’s root', async (t) => {
   ]
   for (const [uid, gid, expected] of table) t.same(ownerOnDisk(ids, uid, gid), expected)
   t.same(ownerOnDisk(idsOnDisk(asis, noRoot), 1, 1), { uid: 1, gid: 1 })
-  const message = /^The "options\.idmap" argument must map id 0: .*no id for 0:0/
-  t.throws(() => ownerOnDisk(idsOnDisk(asis, noRoot), 0, 0), { code: 'ERR_INVALID_ARG_VALUE', message })
+  const message = (kind: string, received: string) =>
+    `The "options.idmap" argument must map ${kind} 0: the upper belongs to the container’s root. Received ${received}`
+  const extent = '[ { inside: 1, outside: 1, length: 1 } ]'
+  t.throws(() => ownerOnDisk(idsOnDisk(asis, noRoot), 0, 0), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: message('uid', extent),
+  })
+  const noGroup = parseIdmap({ uid: ids0, gid: [{ inside: 1, outside: 1, length: 1 }] }, 'idmap')
+  t.throws(() => ownerOnDisk(idsOnDisk(asis, noGroup), 0, 0), { message: message('gid', extent) })
 })

@@ -197,6 +197,25 @@ const released = async (t: Test, { mount, at, mounter }: Given) => {
 }
 onEachRung('released while detached', released, true)
 
+const wrongOptions = async (t: Test, { area, mount }: Given) => {
+  const rootfs = await mount()
+  const target = area.mkdir('elsewhere')
+  const table: [unknown, string, string][] = [
+    [null, 'ERR_INVALID_ARG_TYPE', 'The "options" argument must be an object. Received null'],
+    ['slave', 'ERR_INVALID_ARG_TYPE', 'The "options" argument must be an object. Received type string'],
+    [[], 'ERR_INVALID_ARG_TYPE', 'The "options" argument must be an object'],
+    [{ propgation: 'slave' }, 'ERR_INVALID_ARG_VALUE', 'no option "options.propgation"'],
+  ]
+  for (const [options, code, message] of table) {
+    for (const form of forms) {
+      await t.rejects(form.attach(rootfs, target, options as object), { name: 'TypeError', code, message })
+    }
+  }
+  t.ok(rootfs.detached)
+  await rootfs.unmount()
+}
+onEachRung('wrong options of attach', wrongOptions, true)
+
 onEachRung('disposed of', async (t, { at, mount }) => {
   const one = await mount()
   one[Symbol.dispose]()

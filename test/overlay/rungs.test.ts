@@ -7,6 +7,7 @@ import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type MountAttributes, Mounter, type Propagation, type Rootfs } from '../../lib/index.js'
+import { dist, run } from '../support/child.js'
 import { watch } from '../support/left.js'
 import { isBelow, type Mount, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
@@ -124,6 +125,56 @@ for (const way of ways) {
     stack.closeSync()
     await mounter.idle()
     t.same(await left(), [])
+  })
+}
+
+/** What the layer's own mount is, what is asked for, and what the clone is then. */
+const sources: readonly [string, MountAttributes, string][] = [
+  ['nosuid,nodev,noexec,noatime', {}, 'ro,nosuid,nodev,noexec,noatime'],
+  ['nosuid,relatime', { nodev: true }, 'ro,nosuid,nodev,relatime'],
+  ['strictatime,nodiratime', { nosuid: true }, 'ro,nosuid,nodiratime'],
+  ['noatime', { nodiratime: true }, 'ro,noatime,nodiratime'],
+  ['noatime,noexec', { atime: 'strictatime' }, 'ro,noexec'],
+  ['noatime,noexec', { atime: 'relatime' }, 'ro,noexec,relatime'],
+  ['ro', { atime: 'noatime' }, 'ro,noatime'],
+]
+
+for (const { rung } of ways.filter(({ idmap }) => !idmap)) {
+  t.test(`${rung}: a clone keeps the attributes of the layer’s mount`, privileged, async (t) => {
+    const area = scratch(t)
+    const { target } = area.container('clone')
+    const mounter = new Mounter({ rung })
+    t.teardown(() => mounter.close())
+    for (const [given, asked, shown] of sources) {
+      const dir = area.mkdir('source')
+      execFileSync('mount', ['-n', '-t', 'tmpfs', '-o', given, 'overlayfd-test', dir])
+      for (const form of forms) {
+        const rootfs = await form.mount(mounter, { lowerdir: [dir], target, attributes: asked })
+        const found = mountsAt(target).map((mount) => mount.attributes.join())
+        t.same(found, [shown], `${given}, ${JSON.stringify(asked)}, ${form.name}`)
+        await form.unmount(rootfs)
+      }
+      await mounter.idle()
+      execFileSync('umount', ['-n', dir])
+    }
+  })
+
+  t.test(`${rung}: a clone in a user namespace, where attributes are locked`, privileged, async (t) => {
+    const area = scratch(t)
+    const dir = area.mkdir('source')
+    const { target } = area.container('clone')
+    execFileSync('mount', ['-n', '-t', 'tmpfs', '-o', 'nosuid,nodev,noatime', 'overlayfd-test', dir])
+    const inside = ['--user', '--map-root-user', '--mount', process.execPath, '--input-type=module', '-e']
+    const script = `
+      import { Mounter } from '${dist('index.js')}'
+      import { execFileSync } from 'node:child_process'
+      const mounter = new Mounter({ rung: '${rung}' })
+      const rootfs = mounter.mountSync({ lowerdir: ['${dir}'], target: '${target}' })
+      console.log(execFileSync('findmnt', ['-n', '-o', 'VFS-OPTIONS', '${target}']).toString().trim())
+      rootfs.unmountSync()`
+    const { stdout, stderr, status } = await run('unshare', [...inside, script])
+    t.match({ stdout, status }, { stdout: 'ro,nosuid,nodev,noatime\n', status: 0 }, stderr)
+    execFileSync('umount', ['-n', dir])
   })
 }
 

@@ -2,11 +2,21 @@
  * `create: true`: a new upper looks to the container as the top layer does, mode, owner and extended attributes,
  * and what was made for a mount that failed goes again. Nothing that was there before is touched.
  */
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { type IdmapOption, Mounter } from '../../lib/index.js'
 import { lgetxattr, llistxattr } from '../../lib/sys.js'
+import { dist, run } from '../support/child.js'
 import { watch } from '../support/left.js'
 import { privileged } from '../support/needs.js'
 import { forms, owner, setXattrs, ways } from '../support/rungs.js'
@@ -121,6 +131,81 @@ t.test('an ACL is for the same users in the container', privileged, async (t) =>
     await rootfs.unmount()
     await stack.close()
   }
+})
+
+t.test('a top layer whose owner is not mapped, closed to others', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const top = lowerdir[0] as string
+  setXattrs(top, { 'user.note': 'kept', [ACL]: acl(55, 70_066) })
+  chownSync(top, 70_000, 70_001)
+  chmodSync(top, 0o700)
+  const onDisk = xattrs(top)
+  for (const budget of [undefined, 0]) {
+    const mounter = new Mounter(budget === undefined ? {} : { maxLayerFds: budget })
+    t.teardown(() => mounter.close())
+    const left = watch()
+    const stack = await mounter.open({ lowerdir, idmap: mapping() })
+    for (const [upper, base] of [
+      ['asis', 100_000],
+      ['shifted', 100_000],
+      ['idmapped', 0],
+    ] as const) {
+      const dirs = at(area, `${upper}-${budget}`)
+      const rootfs = await stack.mount({ ...dirs, upper, create: true })
+      t.equal(owner(dirs.upperdir), `${base}:${base}`, `${upper}: the container’s root, on disk`)
+      t.equal(owner(dirs.target), '100000:100000', `${upper}: and in the mount`)
+      t.equal(xattrs(dirs.upperdir)['user.note'], onDisk['user.note'])
+      await rootfs.unmount()
+    }
+    await stack.close()
+    await mounter.idle()
+    t.same(await left(), [])
+  }
+})
+
+t.test('a top layer whose attributes cannot be read', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  chownSync(lowerdir[0] as string, 70_000, 70_000)
+  chmodSync(lowerdir[0] as string, 0o700)
+  const dirs = at(area, 'unread')
+  area.mkdir('new')
+  // in a user namespace the owner is nobody, and root there has no way around the mode
+  const script = `
+    import { mkdirSync } from 'node:fs'
+    import { LayerStack } from '${dist('index.js')}'
+    const dirs = ${JSON.stringify(dirs)}
+    const stack = LayerStack.openSync({ lowerdir: ${JSON.stringify(lowerdir)} })
+    const fail = () => {
+      try { stack.explain({ ...dirs, create: true }) } catch ({ name, code, path, hint }) {
+        return { name, code, path, hint }
+      }
+    }
+    const found = [fail()]
+    mkdirSync(dirs.upperdir, { recursive: true })
+    console.log(JSON.stringify([...found, fail() ?? 'planned']))`
+  chmodSync(area.path('new'), 0o777)
+  const inside = ['--user', '--map-root-user', '--mount', process.execPath, '--input-type=module', '-e']
+  const { stdout, stderr } = await run('unshare', [...inside, script])
+  t.match(stdout, /^\[/, stderr)
+  const hint = 'create takes over the extended attributes of lowerdir[0], which cannot be read'
+  t.same(JSON.parse(stdout), [{ name: 'MountError', code: 'EACCES', path: lowerdir[0], hint }, 'planned'])
+})
+
+t.test('a layer that is renamed is still the one to copy from', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  setXattrs(lowerdir[0] as string, { 'user.note': 'kept' })
+  const mounter = new Mounter()
+  t.teardown(() => mounter.close())
+  const stack = await mounter.open({ lowerdir, idmap: mapping() })
+  renameSync(lowerdir[0] as string, area.path('moved'))
+  const dirs = at(area, 'renamed')
+  const rootfs = await stack.mount({ ...dirs, create: true })
+  t.same(Object.keys(xattrs(dirs.upperdir)), ['user.note'])
+  await rootfs.unmount()
+  await stack.close()
 })
 
 t.test('what is there is left as it is', privileged, async (t) => {

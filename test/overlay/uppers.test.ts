@@ -5,8 +5,9 @@
  */
 import { execFileSync } from 'node:child_process'
 import { closeSync, existsSync, renameSync, symlinkSync } from 'node:fs'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Mounter, type Rootfs } from '../../lib/index.js'
+import { dist, run } from '../support/child.js'
 import { isBelow, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
 import { forms, ways } from '../support/rungs.js'
@@ -68,6 +69,16 @@ for (const { rung, idmap } of ways) {
     umount(at.target)
     await free('unmounted after it was released')
 
+    await mount(at)
+    execFileSync('mount', ['-n', '-t', 'tmpfs', 'cover', at.target])
+    await t.rejects(mount({ upperdir: at.upperdir }), busy('upperdir', at.target), 'covered by another mount')
+    umount(at.target)
+    const elsewhere = area.mkdir('elsewhere')
+    execFileSync('mount', ['-n', '--move', at.target, elsewhere])
+    await t.rejects(mount({ upperdir: at.upperdir }), busy('upperdir', at.target), 'moved')
+    umount(elsewhere)
+    await free('moved and unmounted')
+
     await t.rejects(mount({ ...at, lowerdir: [lowerdir[0], lowerdir[0]] }), { code: 'ELOOP' })
     await free('after a failure')
 
@@ -94,6 +105,15 @@ for (const { rung, idmap } of ways) {
     const both = await Promise.allSettled([mount({}), mount({ target: area.mkdir('two') })])
     t.same(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'both would have made it')
     for (const one of both) if (one.status === 'fulfilled') await one.value.unmount()
+
+    area.mkdir('real')
+    symlinkSync('real', area.path('spelt'))
+    const spellings = await Promise.allSettled([
+      mount(dirs('real', 'one')),
+      mount({ ...dirs('spelt', 'two'), workdir: area.path('spelt/other') }),
+    ])
+    t.same(spellings.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'by two names')
+    for (const one of spellings) if (one.status === 'fulfilled') await one.value.unmount()
 
     const next = dirs('d', 'three')
     area.mkdir('d')
@@ -142,3 +162,82 @@ for (const { rung, idmap } of ways.filter((way) => way.rung !== 'classic')) {
     t.notOk(mounts().some((one) => isBelow(one, area.path('moved'))))
   })
 }
+
+/** A child that tries the same upper from elsewhere; what it prints is what it was told. */
+const child = async (t: Test, area: Scratch, body: string) => {
+  const script = `
+    import { Worker } from 'node:worker_threads'
+    import { once } from 'node:events'
+    import { Mounter } from ${JSON.stringify(dist('index.js'))}
+    import { unshare } from ${JSON.stringify(dist('sys.js'))}
+    const lowerdir = ${JSON.stringify(area.layers(2))}
+    const [at, other] = ${JSON.stringify([area.container('c'), area.container('other')])}
+    const outcome = (run) => run().then(() => 'done', ({ code, hint }) => code + ' ' + hint)
+    const mounter = new Mounter({ rung: 'direct' })
+    const seen = []
+    ${body}
+    await mounter.close()
+    console.log(JSON.stringify(seen))`
+  const { status, stdout, stderr } = await run(process.execPath, ['--input-type=module', '--eval', script])
+  t.equal(status, 0, stderr)
+  return { seen: JSON.parse(stdout || '[]'), target: area.path('containers/c/rootfs') }
+}
+
+t.test('in use in the mount namespace that the caller has left', privileged, async (t) => {
+  const area = scratch(t)
+  const { seen, target } = await child(
+    t,
+    area,
+    `await mounter.mount({ lowerdir, ...at })
+    unshare(0x20000)
+    seen.push(await outcome(() => mounter.mount({ lowerdir, ...other, upperdir: at.upperdir })))`,
+  )
+  t.match(
+    seen,
+    [busy('upperdir', target).hint.source.replace('^', '^EBUSY ')].map((text) => new RegExp(text)),
+  )
+  umount(target)
+})
+
+t.test('in use by another thread', privileged, async (t) => {
+  const area = scratch(t)
+  const { seen, target } = await child(
+    t,
+    area,
+    `const work = (target) => new Worker(\`
+      const { parentPort, workerData } = require('node:worker_threads')
+      import(workerData.index).then(async ({ Mounter }) => {
+        const mounter = new Mounter({ rung: 'direct' })
+        const rootfs = await mounter.mount(workerData.options)
+        globalThis.kept = rootfs
+        parentPort.postMessage('mounted')
+        parentPort.once('message', async () => {
+          await rootfs.unmount()
+          parentPort.postMessage('unmounted')
+        })
+      })
+    \`, { eval: true, execArgv: [], workerData: { index: ${JSON.stringify(dist('index.js'))}, options: { lowerdir, ...at, target } } })
+    const next = () => outcome(async () => {
+      const rootfs = await mounter.mount({ lowerdir, ...other, upperdir: at.upperdir })
+      await rootfs.unmount()
+    })
+    for (const target of [at.target, undefined]) {
+      const first = work(target)
+      await once(first, 'message')
+      seen.push(await next())
+      first.postMessage('')
+      await once(first, 'message')
+      seen.push(await next())
+      await first.terminate()
+      const second = work(target)
+      await once(second, 'message')
+      await second.terminate()
+      seen.push(await next())
+      if (target) (await import('node:child_process')).execFileSync('umount', ['-n', target])
+      if (target) seen.push(await next())
+    }`,
+  )
+  const refused = new RegExp(`^EBUSY this upperdir is in use by the overlay at ${target}`)
+  t.match(seen.slice(0, 4), [refused, 'done', refused, 'done'], 'attached: it outlives its thread')
+  t.match(seen.slice(4), [/^EBUSY .* another thread/, 'done', 'done'], 'detached: it ends with its thread')
+})

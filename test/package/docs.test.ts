@@ -147,8 +147,9 @@ const namedHint = (node: ts.Node) =>
   (ts.isPropertyAssignment(node) || ts.isVariableDeclaration(node)) && /^hints?$/.test(node.name.getText())
 
 t.test('every hint', async (t) => {
+  const causes = readdirSync(join(root, 'lib/diagnose')).map((name) => `diagnose/${name}`)
   const hints = [
-    ...['diagnose.ts', 'diagnose/causes.ts'].flatMap((file) => textsIn(file, ts.isSourceFile)),
+    ...['diagnose.ts', ...causes].flatMap((file) => textsIn(file, ts.isSourceFile)),
     ...['overlay/compose.ts', 'overlay/unmount.ts', 'sys/fsconfig.ts'].flatMap((f) => textsIn(f, namedHint)),
   ]
   t.ok(hints.length > 40, `${hints.length} were found`)

@@ -40,7 +40,8 @@ t.test('the words of a program', async (t) => {
   const int = (number: number) => [1, number, 0]
   const oneWord = (chars: string) => [3, chars.length, text(chars)]
   const unchecked = [0, 0, 0]
-  const mask = f.STATX_INO | f.STATX_TYPE | f.STATX_MODE | f.STATX_UID | f.STATX_GID | f.STATX_MNT_ID
+  const mask =
+    f.STATX_INO | f.STATX_TYPE | f.STATX_MODE | f.STATX_NLINK | f.STATX_UID | f.STATX_GID | f.STATX_MNT_ID
   const name = Object.keys(calls)
   const numberOf = (call: CallName) => name.indexOf(call)
   t.same(
@@ -79,7 +80,13 @@ t.test('64-bit values, as numbers and as bigints', async (t) => {
     [2 ** 60, 2n ** 60n],
   ]
   for (const [value, expected] of values) {
-    const step: Step = { call: 'setfsuid', args: [{ kind: 'int', value }] }
+    const step: Step = {
+      call: 'restore_fsids',
+      args: [
+        { kind: 'int', value: 0 },
+        { kind: 'int', value },
+      ],
+    }
     const [low, high] = words(encode(planOf((b) => b.add(step)))).slice(-2) as [number, number]
     t.equal(BigInt(low) | (BigInt(high) << 32n), expected, String(value))
   }
@@ -122,6 +129,22 @@ t.test('an encoded fragment is the same as its steps', async (t) => {
   }
 })
 
+t.test('conditions are indices in the whole program', async (t) => {
+  // each step is eight words, of which the second holds what it depends on
+  const step = () => c.chdir('/')
+  const [a, b, shared] = [step(), step(), step()]
+  const fragment = [step(), shared]
+  encodeFragment(fragment)
+  const plan = planOf((builder) => {
+    builder.add(a).fragment(fragment)
+    builder.add(b, { ...step(), ifDone: b }, { ...step(), ifDone: a })
+    builder.undo(a, step()).undo(shared, step()).undo(b, step())
+  })
+  const steps = words(encode(plan)).slice(7)
+  const conditions = plan.steps.map((_, i) => steps[8 * i + 1]! >>> 16)
+  t.same(conditions, [NONE, NONE, NONE, NONE, 3, 0, 3, 2, 0])
+})
+
 t.test('what cannot be encoded is refused, not changed', async (t) => {
   const fs: Slot = { slot: 0, name: 'fs' }
   const elsewhere = c.chdir('/')
@@ -142,6 +165,10 @@ t.test('what cannot be encoded is refused, not changed', async (t) => {
       /fsconfig: a step of a shared fragment depends on no other/,
     ],
   ]
+  for (const fd of [undefined, Number.NaN, 0.5]) {
+    const hole = planOf((b) => b.add(c.fchdir(held(fd as number, 'hole'))))
+    refused.push([`an fd that is ${fd}`, () => encode(hole), /no fd for hole/])
+  }
   for (const [name, call, message] of refused) t.throws(call, { message }, name)
   t.equal(words(encode(planOf((b) => b.add(elsewhere)))).length, 7 + 5 + 3, 'and leaves nothing behind')
 })

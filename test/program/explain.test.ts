@@ -21,6 +21,20 @@ t.test('texts', async (t) => {
   for (const [text, expected] of cases) t.equal(renderText(text), expected)
 })
 
+t.test('long texts are cut on demand', async (t) => {
+  const cases: [Text, number, string][] = [
+    ['12345', 5, '"12345"'],
+    ['123456', 5, '"12345"...'],
+    [Buffer.from('\n\n\n'), 2, '"\\n\\n"...'],
+    [['lowerdir=', held(50, '/a'), ':', held(51, '/b')], 11, '"lowerdir=50"...'],
+    [['12', '34', '56'], 3, '"123"...'],
+  ]
+  for (const [text, max, expected] of cases) t.equal(renderText(text, max), expected)
+  const step = c.openat(slot, held(5, '/a/long/name'), '/a/long/path', 0)
+  t.match(renderCall(step, 7), /^openat\(5<\/a\/long...>, "\/a\/long"\.\.\., /)
+  t.match(renderCall(step), /^openat\(5<\/a\/long\/name>, "\/a\/long\/path", /)
+})
+
 t.test('fds: a slot by its name, one that is open by number and name', async (t) => {
   const fd = (arg: Arg) => renderCall({ call: 'fchdir', args: [arg] })
   t.equal(fd({ kind: 'fd', fd: slot }), 'fchdir(layer 0)')
@@ -31,12 +45,12 @@ t.test('fds: a slot by its name, one that is open by number and name', async (t)
 
 t.test('numbers', async (t) => {
   const int = (arg: Omit<Arg & { kind: 'int' }, 'kind'>) =>
-    renderCall({ call: 'setfsuid', args: [{ kind: 'int', ...arg }] })
-  t.equal(int({ value: 7n }), 'setfsuid(7)')
-  t.equal(int({ value: 0o711, flags: '0' }), 'setfsuid(0711)')
-  t.equal(int({ value: 0, flags: 'O' }), 'setfsuid(O_RDONLY)')
-  t.equal(int({ value: 0x1001, flags: 'OPEN_TREE AT' }), 'setfsuid(OPEN_TREE_CLONE|AT_EMPTY_PATH)')
-  t.equal(int({ value: 28, symbol: 'PR_SET_SECUREBITS' }), 'setfsuid(PR_SET_SECUREBITS)')
+    renderCall({ call: 'chdir', args: [{ kind: 'int', ...arg }] })
+  t.equal(int({ value: 7n }), 'chdir(7)')
+  t.equal(int({ value: 0o711, flags: '0' }), 'chdir(0711)')
+  t.equal(int({ value: 0, flags: 'O' }), 'chdir(O_RDONLY)')
+  t.equal(int({ value: 0x1001, flags: 'OPEN_TREE AT' }), 'chdir(OPEN_TREE_CLONE|AT_EMPTY_PATH)')
+  t.equal(int({ value: 28, symbol: 'PR_SET_SECUREBITS' }), 'chdir(PR_SET_SECUREBITS)')
 })
 
 t.test('structs carry their size', async (t) => {
@@ -64,7 +78,7 @@ t.test('a plan, line by line', async (t) => {
     '  note: second note',
     '  openat(AT_FDCWD, "/u", O_RDONLY|O_CLOEXEC|O_PATH, 0) = upper',
     '  statx(AT_FDCWD, "/u", AT_SYMLINK_NOFOLLOW|AT_NO_AUTOMOUNT, ' +
-      'STATX_TYPE|STATX_MODE|STATX_UID|STATX_GID|STATX_INO|STATX_MNT_ID, statx)' +
+      'STATX_TYPE|STATX_MODE|STATX_NLINK|STATX_UID|STATX_GID|STATX_INO|STATX_MNT_ID, statx)' +
       '  expect stx_ino=upper.ino stx_mode&0xf000=16384',
     '  fstatfs(upper, statfs)  expect f_flags=0',
     '  mkdirat(AT_FDCWD, "/new", 0755)',

@@ -49,7 +49,7 @@ const valid = (input: number): Uint8Array =>
       b.add(c.statxFd(self!, true, { expect, ifDone: open }))
       b.add(c.fstatfs(below!, { expect: [{ field: statfsField.type, value: 0x9fa0n }] }))
       b.add(c.fsopen(fs!, 'tmpfs', { tolerate: [1] }))
-      b.add(c.setString(fs!, 'size', '4096', { tolerate: [errno.EBADF] }))
+      b.add(c.setString(fs!, 'size', '4096', { tolerate: [errno.EBADF, errno.EINVAL] }))
       b.add(c.setFd(fs!, 'k', self!, { tolerate: [errno.EBADF, errno.EINVAL] }))
       b.add(c.fchdir(self!), c.close(below!))
       b.undo(open, c.statxFd(self!, true))
@@ -107,6 +107,20 @@ t.test('something after the end', async (t) => {
       outcomeOf((program) => Buffer.concat([program, Buffer.alloc(size)])),
       'malformed',
     )
+  }
+})
+
+t.test('a text that does not end where it says', async (t) => {
+  const at = (program: Uint8Array) => Buffer.from(program.buffer).indexOf('/proc/self\0') - 4
+  const lengths = [9, 11, 12, 0x7fff_ffff, 0xffff_fff0, 0xffff_ffff]
+  for (const wrong of lengths) {
+    const outcome = outcomeOf((program) => {
+      const view = new DataView(program.buffer, program.byteOffset)
+      t.equal(view.getUint32(at(program), true), '/proc/self'.length)
+      view.setUint32(at(program), wrong, true)
+      return program
+    })
+    t.equal(outcome, 'malformed', `${wrong} bytes`)
   }
 })
 

@@ -6,10 +6,10 @@ import { binding } from '../../lib/binding.js'
 import * as f from '../../lib/flags.js'
 import * as c from '../../lib/program/calls.js'
 import { encode } from '../../lib/program/encode.js'
-import { cwd, held, type PlanBuilder } from '../../lib/program/plan.js'
+import { cwd, held, Plan, PlanBuilder } from '../../lib/program/plan.js'
 import { fds } from '../support/counts.js'
 import { captured } from '../sys/owned.js'
-import { errno, fdTests, nativePool, planOf } from './programs.js'
+import { closeOutputs, errno, fdTests, nativePool, planOf } from './programs.js'
 
 const test = fdTests(t)
 const dirFlags = f.O_PATH | f.O_DIRECTORY
@@ -61,6 +61,19 @@ test('an fd cannot be taken over twice, and is closed once', async (t) => {
   t.equal(binding.closeOwned(outputs[0]!), 0)
   t.equal(binding.closeOwned(outputs[0]!), -errno.EBADF)
   t.equal(binding.closeOwned(0), -errno.EBADF, 'stdin is none of them')
+})
+
+test('a slot cannot be given two fds', (t) => {
+  const { outputs } = run((b) => {
+    for (const name of ['one', 'two']) b.add(c.openat(b.output(b.slot(name)), cwd, '/', dirFlags))
+  })
+  const b = new PlanBuilder('twice')
+  const slot = b.input('one', outputs[0]!)
+  const plan = b.build()
+  const inputs = outputs.map((fd) => [slot, fd] as const)
+  t.throws(() => pool.run(new Plan({ ...plan, inputs })), { name: 'TypeError', message: 'not a program' })
+  t.equal(binding.ownedFds(), 2, 'none was taken')
+  t.equal(closeOutputs({ outputs }), 2)
 })
 
 test('an fd that is disowned is the caller’s', async (t) => {

@@ -145,6 +145,18 @@ test('expectations', async (t) => {
   t.same(readdirSync(dir), [], 'it is a failure like others: undone, and nothing after it')
 })
 
+test('expectations of steps at the end change nothing', (t) => {
+  const expect = [{ field: statxField.ino, value: 0n }]
+  const surprised = c.statxPath(cwd, '/', true, { expect })
+  const done = run((b) => b.always(surprised))
+  t.match(done, { status: 'done', errno: 0, step: 0xffff_ffff })
+  const failed = run((b) => {
+    const first = c.chdir('/')
+    b.add(first, fail).undo(first, surprised).always(surprised)
+  })
+  t.match(failed, { status: 'failed', errno: errno.ENOENT, step: 1 })
+})
+
 test('registers', async (t) => {
   const dir = t.testdir({ a: {}, b: {} })
   const compare = (first: string, second: string) =>

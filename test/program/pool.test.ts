@@ -118,6 +118,22 @@ test('an abort', async (t, poolOf) => {
   for (const { signal } of [early!, queued!, running!, late!]) t.same(getEventListeners(signal, 'abort'), [])
 })
 
+test('an abort of what has ended, and one signal for many', async (t, poolOf) => {
+  const pool = poolOf()
+  const dir = t.testdir({})
+  const { plan, isRunning, release } = gate(dir)
+  const abort = new AbortController()
+  await pool.run(mkdirs(join(dir, 'x')), abort.signal)
+  const first = pool.run(plan(), abort.signal)
+  const others = Array.from({ length: 20 }, (_, i) => pool.run(mkdirs(join(dir, `${i}`)), abort.signal))
+  await isRunning()
+  abort.abort(new Error('all of them'))
+  await release()
+  const ended = await Promise.allSettled([first, ...others])
+  t.ok(ended.every((one) => one.status === 'rejected' && one.reason.message === 'all of them'))
+  t.same(readdirSync(dir), ['always', 'gate', 'x'])
+})
+
 test('an aborted program in the queue closes what it took over', async (t, poolOf) => {
   const pool = poolOf()
   const { plan, isRunning, release } = gate(t.testdir({}))
@@ -163,6 +179,43 @@ test('close refuses while something is to be done', async (t, poolOf) => {
   t.equal(await pool.settle(), true)
   t.match(await blocked, { outputs: [] })
   t.equal(await pool.settle(), false)
+})
+
+t.test('a signal that fires when a program has ended does not reach the addon', async (t) => {
+  let dispatch = (_job: number, _result: Buffer): void => {}
+  const calls: string[] = []
+  const addon = {
+    createPool: () => 7,
+    closePool: () => {},
+    setDispatcher: (own: typeof dispatch) => {
+      dispatch = own
+    },
+    submit: (pool: number, job: number) => calls.push(`submit ${pool} ${job}`),
+    abort: (pool: number, job: number) => calls.push(`abort ${pool} ${job}`),
+  }
+  const { Pool: Mocked } = await t.mockImport<typeof import('../../lib/program/pool.js')>(
+    '../../lib/program/pool.js',
+    { '../../lib/binding.js': { binding: addon } },
+  )
+  const pool = new Mocked({ name: 'x', threads: 1, cpus: [] })
+  const abort = new AbortController()
+  const runs = Array.from({ length: 3 }, () => pool.run(mkdirs('/x'), abort.signal))
+  const [done, failed, malformed] = [[0], [1, 0, errno.ENOENT], [4]].map((head) => {
+    const words = Uint32Array.from({ length: 6 }, (_, i) => head[i] ?? 0)
+    return Buffer.from(words.buffer)
+  })
+  dispatch(1, done!)
+  dispatch(2, failed!)
+  dispatch(4711, malformed!)
+  abort.abort()
+  t.same(calls, ['submit 7 1', 'submit 7 2', 'submit 7 3', 'abort 7 3'])
+  dispatch(3, done!)
+  const ended = await Promise.allSettled(runs)
+  t.same(
+    ended.map(({ status }) => status),
+    ['fulfilled', 'rejected', 'fulfilled'],
+    'what comes back decides: it was too late',
+  )
 })
 
 t.test('a pool that cannot be made', async (t) => {

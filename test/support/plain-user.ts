@@ -10,13 +10,14 @@ export const dropSource = `
   import { PlanBuilder as DropPlan } from '${dist('program/plan.js')}'
   const drop = () => {
     if (process.getuid() !== 0) return
+    // whoever changes ids becomes undumpable, and its files in /proc are root's. These two remember and undo that
+    const pool = new DropPool({ name: 'drop', threads: 1, cpus: [] })
+    const args = [65534, 65534].map((value) => ({ kind: 'int', value }))
+    pool.runSync(new DropPlan('before').add({ call: 'assume_fsids', args }).build())
     process.setgroups([])
     process.setgid(65534)
     process.setuid(65534)
-    // whoever changes ids becomes undumpable, and its files in /proc are root's: prctl(PR_SET_DUMPABLE, 1)
-    const args = [4, 1, 0, 0, 0].map((value) => ({ kind: 'int', value }))
-    const pool = new DropPool({ name: 'drop', threads: 1, cpus: [] })
-    pool.runSync(new DropPlan('dumpable').add({ call: 'prctl', args }).build())
+    pool.runSync(new DropPlan('after').add({ call: 'restore_fsids', args }).build())
     pool.close()
   }
 `

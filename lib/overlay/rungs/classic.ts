@@ -10,6 +10,7 @@
  *   ---------     -----                                     -------------
  *   mount         openat, chdir, mount(2): visible          umount2
  *   clone         mount(2) bind, and again for read-only    umount2
+ *                 with the flags of the layer's mount
  *   checks        openat of the mount, fstatfs, statx
  */
 import { outOfRange } from '../../errors.js'
@@ -108,13 +109,40 @@ function partLength(part: TextPart): number {
   return isSlot(part) ? slotDigits : String(part.fd).length
 }
 
-/** mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew. */
+const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
+
+/** ST_* of statfs(2) as MS_* of mount(2), but for access times and what belongs to the superblock. */
+const repeated = [
+  [f.ST_NOSUID, f.MS_NOSUID],
+  [f.ST_NODEV, f.MS_NODEV],
+  [f.ST_NOEXEC, f.MS_NOEXEC],
+  [f.ST_NODIRATIME, f.MS_NODIRATIME],
+  [f.ST_NOSYMFOLLOW, f.MS_NOSYMFOLLOW],
+] as const
+
+/**
+ * What a bind remount has to repeat of its source: all that is not said again is taken away, which inside a
+ * user namespace is refused (EPERM). Access times are one of three, and what was asked for comes first.
+ */
+function inherited(flags: number, asked: number): number {
+  const kept = repeated.reduce((sum, [st, ms]) => sum | ((flags & st) === 0 ? 0 : ms), 0)
+  if ((asked & atimes) !== 0) return kept
+  if ((flags & f.ST_NOATIME) !== 0) return kept | f.MS_NOATIME
+  return kept | ((flags & f.ST_RELATIME) !== 0 ? f.MS_RELATIME : f.MS_STRICTATIME)
+}
+
+/**
+ * mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew.
+ * Those of the layer's mount are as they were when the layer was opened.
+ */
 function bindSteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot): Step {
-  const { fd: kept, subject } = layers.list[0]!
+  const { fd: kept, subject, mountFlags } = layers.list[0]!
   // a layer on its own is never reached by name
   const fd = kept!
   const bind = c.mount([fd], [at], null, f.MS_BIND, null, { commits: true, subject })
-  const flags = f.MS_REMOUNT | f.MS_BIND | f.MS_RDONLY | spec.attributes.ms
+  const asked = spec.attributes.ms
+  const source = mountFlags === undefined ? 0 : inherited(mountFlags, asked)
+  const flags = f.MS_REMOUNT | f.MS_BIND | f.MS_RDONLY | asked | source
   b.note(cloneNote, 'the clone is writable for a moment: mount(2) makes it read-only by a second call')
   b.add(bind, c.mount(null, spec.target!, null, flags, null, { subject }))
   return bind

@@ -10,6 +10,9 @@ import { usernsSteps } from '../userns.js'
 import { attachSteps } from './fs-context.js'
 import { type Composition, cloneNote, type RungInput } from './rung.js'
 
+/** In MOUNT_ATTR_* relatime is 0: in MS_* it can be seen that it was asked for. */
+const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
+
 export function planClone(rung: string, input: RungInput): Composition {
   const { layers, spec, features } = input
   const { fd: kept, subject } = layers.list[0]!
@@ -20,7 +23,7 @@ export function planClone(rung: string, input: RungInput): Composition {
   createSteps(b, input)
   const set = spec.attributes.mountAttr | f.MOUNT_ATTR_RDONLY
   // the access time is a number within the attributes: it is replaced, not added to
-  const clear = (set & f.MOUNT_ATTR__ATIME) !== 0 ? f.MOUNT_ATTR__ATIME : 0
+  const clear = (spec.attributes.ms & atimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
   if (spec.idmap) {
     const userns = usernsSteps(b, spec.idmap)
     b.add(c.cloneTreeAttr(mount, fd, { set: set | f.MOUNT_ATTR_IDMAP, clear, userns }, { subject }))

@@ -1,0 +1,109 @@
+/**
+ * Causes that lie in the mount table: the kernel clones and covers only mounts of the caller's own mount
+ * namespace, and clones none that is unbindable. It answers EINVAL for each.
+ *
+ * A mount is of this namespace if /proc/thread-self/mountinfo lists it by the id that statx tells. In a chroot
+ * the table leaves out what is above; then nothing is concluded.
+ */
+import { readFileSync } from 'node:fs'
+import * as f from '../flags.js'
+import { layerSubject } from '../overlay/spec.js'
+import type { Subject } from '../program/step.js'
+import { type Case, nameOf, pathOf, placeOf, placeOfFd, subjectOf } from './causes.js'
+
+interface Listed {
+  /** what of its file system is mounted; of a bound namespace its `user:[4026531837]` */
+  readonly root: string
+  readonly optional: readonly string[]
+}
+type Table = ReadonlyMap<bigint, Listed>
+
+/** Mounts by their id; undefined where the table cannot be read, or not in full. */
+function mountTable(): Table | undefined {
+  let lines: string[]
+  try {
+    lines = readFileSync('/proc/thread-self/mountinfo', 'latin1').split('\n')
+  } catch {
+    return undefined
+  }
+  const table = new Map<bigint, Listed>()
+  for (const line of lines) {
+    const fields = line.split(' ')
+    if (fields.length <= 6) continue
+    const optional = fields.slice(6, fields.indexOf('-', 6))
+    table.set(BigInt(fields[0]!), { root: fields[3]!, optional })
+  }
+  const root = placeOf(Buffer.from('/'))
+  return root && table.has(root.mountId) ? table : undefined
+}
+
+const elsewhere = 'is not in this mount namespace: it belongs to another one, or was unmounted lazily'
+
+function faultOf(mountId: bigint, table: Table): string | undefined {
+  const listed = table.get(mountId)
+  if (listed === undefined) return elsewhere
+  return listed.optional.includes('unbindable') ? 'is unbindable' : undefined
+}
+
+/** The root of the mount that a path is on. */
+export function mountRootOf(path: Buffer): string | undefined {
+  const place = placeOf(path)
+  return place && mountTable()?.get(place.mountId)?.root
+}
+
+/** The mount that a clone was to be made of. */
+export function notCloned(c: Case): string | undefined {
+  const table = mountTable()
+  if (table === undefined) return undefined
+  const [from] = c.step.args
+  // while a stack is in use its fds are open, and show a mount that its path has left
+  const kept = c.mount && from?.kind === 'fd' && 'fd' in from.fd ? placeOfFd(from.fd.fd) : undefined
+  const place = kept ?? placeOf(whereOf(c.subject.path))
+  const fault = place && faultOf(place.mountId, table)
+  return fault && `the mount of ${subjectOf(c)} ${fault}`
+}
+
+/** Layers and upper that overlay was to clone the mounts of; idmapped layers lie in trees of ours. */
+export function notClonedByOverlay({ stack, mount }: Case): string | undefined {
+  const table = mountTable()
+  if (table === undefined) return undefined
+  const idmapped = (mount?.idmap ?? stack.idmap) !== undefined
+  const all: Subject[] = idmapped ? [] : stack.layers.map((_, i) => layerSubject(stack, i))
+  if (mount?.upperdir) all.push({ option: 'upperdir', path: mount.upperdir })
+  for (const subject of all) {
+    const place = placeOf(whereOf(subject.path))
+    const fault = place && faultOf(place.mountId, table)
+    if (fault) return `the mount of ${nameOf(subject)}${pathOf(subject)} ${fault}`
+  }
+  return undefined
+}
+
+/**
+ * A layer given by an fd whose mount has gone: /proc names it relative to that mount, and the directory above it
+ * is then looked for where it never was.
+ */
+export function fdElsewhere({ subject, stack }: Case): string | undefined {
+  const index = stack.layers.findIndex((_, i) => {
+    const { option, index } = layerSubject(stack, i)
+    return option === subject.option && index === subject.index
+  })
+  const layer = stack.layers[index]
+  const place = layer && 'fd' in layer ? placeOfFd(layer.fd) : undefined
+  if (place === undefined || mountTable()?.has(place.mountId) !== false) return undefined
+  return `the mount of ${nameOf(subject)}${pathOf(layerSubject(stack, index))} ${elsewhere}`
+}
+
+/** What is attached goes onto a mount of the own namespace. */
+export function targetElsewhere({ subject, mount }: Case): string | undefined {
+  const path = subject.option === 'target' ? whereOf(subject.path) : mount?.target
+  const place = placeOf(path, f.AT_SYMLINK_NOFOLLOW)
+  const table = place && mountTable()
+  if (!table || table.has(place.mountId)) return undefined
+  return `the mount of target${pathOf({ path })} ${elsewhere}`
+}
+
+/** Where the subject of a step is: its path, or the name of its fd. */
+export function whereOf(path: Uint8Array | string | undefined): Buffer | undefined {
+  if (typeof path !== 'string') return path && Buffer.from(path)
+  return Buffer.from(path.replace(/^fd /, '/proc/self/fd/'))
+}

@@ -1,0 +1,195 @@
+import { release } from 'node:os'
+import t from 'tap'
+import type { SysBinding } from '../../lib/binding.js'
+import * as f from '../../lib/flags.js'
+import { checkFeatures, type Features, features } from '../../lib/host/features.js'
+import { dist, runModule } from '../support/child.js'
+import { fds, mountCount } from '../support/counts.js'
+import { privileged } from '../support/needs.js'
+import { dropSource } from '../support/plain-user.js'
+
+/** Since when a kernel has what is probed. Distributions may have it earlier, none has it later. */
+const since: Partial<Record<keyof Features, number>> = {
+  openat2: 5.06,
+  fsContext: 5.02,
+  openTree: 5.02,
+  mountSetattr: 5.12,
+  appendLayers: 6.07,
+  uniqueMountId: 6.08,
+  layersByFd: 6.13,
+  openTreeAttr: 6.15,
+}
+const [major = 0, minor = 0] = release().split('.').map(Number)
+const version = major + minor / 100
+
+t.test('this kernel, as root', privileged, async (t) => {
+  const before = fds()
+  const mounts = mountCount()
+  const found = features({ refresh: true })
+  for (const [name, first] of Object.entries(since)) {
+    const value = found[name as keyof Features]
+    if (version >= first) t.ok(value, `${name}: since ${first}, this is ${version}`)
+    if (value === false) t.match(found.reasons[name], /./, `${name} is missing for a reason`)
+  }
+  t.match(found, { overlay: true, mayMount: true })
+  if (version >= 6.15) t.match(found, { layersByFd: 'path', reasons: {} })
+  t.same(fds(), before, 'nothing is left open')
+  t.equal(mountCount(), mounts)
+  t.equal(features(), found, 'probed once')
+  t.equal(features({}), found)
+  t.not(features({ refresh: true }), found)
+})
+
+t.test('wrong arguments', async (t) => {
+  const type = 'ERR_INVALID_ARG_TYPE'
+  const value = 'ERR_INVALID_ARG_VALUE'
+  const table: [unknown, string, string][] = [
+    [null, type, 'The "options" argument must be an object. Received null'],
+    ['refresh', type, 'The "options" argument must be an object'],
+    [[], type, 'The "options" argument must be an object'],
+    [{ refesh: true }, value, 'no option "options.refesh". Did you mean "refresh"?'],
+    [{ refresh: 1 }, type, 'The "options.refresh" argument must be of type boolean'],
+    [{ refresh: null }, type, '"options.refresh"'],
+  ]
+  for (const [options, code, message] of table) {
+    t.throws(() => features(options as { refresh?: boolean }), { name: 'TypeError', code, message })
+  }
+  t.ok(features({ refresh: undefined }))
+})
+
+t.test('features of elsewhere', async (t) => {
+  const check = (found: unknown) => checkFeatures(found, 'how.features')
+  t.equal(check(all), all)
+  t.same(check(features()), features())
+  const type = 'ERR_INVALID_ARG_TYPE'
+  const { openat2, ...without } = all
+  t.ok(openat2)
+  const table: [unknown, string, string][] = [
+    [null, type, 'The "how.features" argument must be an object. Received null'],
+    [[], type, 'The "how.features" argument must be an object'],
+    [{}, type, 'The "how.features.fsContext" argument must be of type boolean. Received undefined'],
+    [without, type, '"how.features.openat2"'],
+    [{ ...all, mayMount: 'yes' }, type, '"how.features.mayMount" argument must be of type boolean'],
+    [{ ...all, layersByFd: true }, type, `"how.features.layersByFd" argument must be one of 'path', 'directory', false`],
+    [{ ...all, reasons: undefined }, type, '"how.features.reasons" argument must be an object'],
+    [{ ...all, openTre: true }, 'ERR_INVALID_ARG_VALUE', 'no option "how.features.openTre". Did you mean'],
+  ] // biome-ignore format: a table
+  for (const [found, code, message] of table) {
+    t.throws(() => check(found), { name: 'TypeError', code, message })
+  }
+})
+
+t.test('a plain user; rights that are given up', async (t) => {
+  const { stdout, stderr } = await runModule(`
+    ${dropSource}
+    import { features } from '${dist('host/features.js')}'
+    const before = features()
+    drop()
+    console.log(JSON.stringify([before, features(), features({ refresh: true })]))
+  `)
+  t.equal(stderr, '')
+  const [before, cached, after] = JSON.parse(stdout) as [Features, Features, Features]
+  t.same(cached, before, 'what was found is kept')
+  t.equal(after.mayMount, false)
+  t.match(after.reasons['mayMount'], /^EPERM: no CAP_SYS_ADMIN/)
+  if (version >= 6.15) {
+    t.match(after, { appendLayers: true, layersByFd: 'path', fsContext: true, openTreeAttr: true })
+    t.match(after.reasons['layersByFd'], /^inferred/)
+  }
+})
+
+const [EPERM, EBADF, ENODEV, EINVAL, ENOSYS, EOPNOTSUPP] = [-1, -9, -19, -22, -38, -95]
+type Answers = Partial<Record<keyof SysBinding | 'setFd path' | 'setFd directory' | 'setString', number>>
+
+/** An addon that answers as some kernel would, and says what of it was left open. */
+const kernelOf = (answers: Answers) => {
+  const open = new Set<number>()
+  const answer = (name: keyof Answers, otherwise: number) => () => answers[name] ?? otherwise
+  const opening = (name: 'fsopen' | 'openat2', fd: number) => () => {
+    const result = answers[name] ?? fd
+    if (result >= 0) open.add(result)
+    return result
+  }
+  let setFds = 0
+  const binding = {
+    openTree: answer('openTree', EINVAL),
+    openTreeAttr: answer('openTreeAttr', EINVAL),
+    mountSetattr: answer('mountSetattr', EINVAL),
+    fsopen: opening('fsopen', 900),
+    openat2: opening('openat2', 901),
+    fsmount: answer('fsmount', EINVAL),
+    moveMount: answer('moveMount', EINVAL),
+    umount: answer('umount', EINVAL),
+    close: (fd: number) => (open.delete(fd) ? 0 : EBADF),
+    statx: (_fd: number, _path: Uint8Array, _flags: number, mask: number, out: Buffer) => {
+      out.writeUInt32LE(answers.statx ?? mask)
+      return 0
+    },
+    fsconfig: (_fs: number, command: number) => {
+      if (command === f.FSCONFIG_SET_STRING) return answers.setString ?? 0
+      if (command !== f.FSCONFIG_SET_FD) return answers.fsconfig ?? EINVAL
+      return answers[setFds++ === 0 ? 'setFd path' : 'setFd directory'] ?? 0
+    },
+  }
+  return { binding, open }
+}
+
+const all: Features = {
+  openTree: true,
+  openTreeAttr: true,
+  mountSetattr: true,
+  openat2: true,
+  uniqueMountId: true,
+  fsContext: true,
+  appendLayers: true,
+  layersByFd: 'path',
+  overlay: true,
+  mayMount: true,
+  reasons: {},
+}
+const absent = 'ENOSYS: this kernel does not have it'
+const filtered = 'EPERM: a filter (seccomp) refuses it'
+const old = { 'setFd path': EOPNOTSUPP, openTreeAttr: ENOSYS }
+const oldContext = 'EOPNOTSUPP: overlay has no fs context of its own'
+const plain = { fsopen: EPERM, umount: EPERM }
+const noRight = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
+const inferred = 'inferred from open_tree_attr, which is younger'
+
+const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
+  ['6.15', {}, {}, {}],
+  ['6.13', { openTreeAttr: ENOSYS, 'setFd path': EBADF }, { openTreeAttr: false, layersByFd: 'directory' },
+    { openTreeAttr: absent, layersByFd: 'EBADF for an O_PATH fd' }],
+  ['6.12', { openTreeAttr: ENOSYS, 'setFd path': EBADF, 'setFd directory': EINVAL }, { openTreeAttr: false, layersByFd: false },
+    { openTreeAttr: absent, layersByFd: 'EINVAL: lowerdir+ takes no fd' }],
+  ['6.6', { openTreeAttr: ENOSYS, 'setFd path': EINVAL, 'setFd directory': EINVAL, setString: EINVAL },
+    { openTreeAttr: false, layersByFd: false, appendLayers: false },
+    { openTreeAttr: absent, layersByFd: 'EINVAL: lowerdir+ takes no fd', appendLayers: 'EINVAL: overlay does not know lowerdir+' }],
+  ['6.1', { ...old, statx: 0 }, { openTreeAttr: false, layersByFd: false, appendLayers: false, uniqueMountId: false },
+    { openTreeAttr: absent, uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE', appendLayers: oldContext, layersByFd: oldContext }],
+  ['5.4', { ...old, openat2: ENOSYS, mountSetattr: ENOSYS }, { openTreeAttr: false, layersByFd: false, appendLayers: false, openat2: false, mountSetattr: false },
+    { openTreeAttr: absent, openat2: absent, mountSetattr: absent, appendLayers: oldContext, layersByFd: oldContext }],
+  ['4.19', { openTree: ENOSYS, openTreeAttr: ENOSYS, mountSetattr: ENOSYS, fsconfig: ENOSYS, fsopen: ENOSYS, openat2: ENOSYS },
+    { openTree: false, openTreeAttr: false, mountSetattr: false, fsContext: false, openat2: false, appendLayers: false, layersByFd: false },
+    { openTree: absent, openTreeAttr: absent, mountSetattr: absent, openat2: absent, fsContext: absent }],
+  ['no overlay', { fsopen: ENODEV }, { overlay: false, fsContext: false, appendLayers: false, layersByFd: false },
+    { overlay: 'ENODEV: the kernel has no overlay file system', fsContext: 'ENODEV' }],
+  ['a filter of open_tree_attr', { openTreeAttr: EPERM }, { openTreeAttr: false }, { openTreeAttr: filtered }],
+  ['a filter of fsopen', { fsopen: EPERM }, { fsContext: false, appendLayers: false, layersByFd: false }, { fsContext: filtered }],
+  ['a filter of fsmount', { fsmount: EPERM }, { fsContext: false }, { fsContext: filtered }],
+  ['no move_mount', { moveMount: ENOSYS }, { fsContext: false }, { fsContext: absent }],
+  ['a plain user', plain, { mayMount: false }, { mayMount: noRight, appendLayers: inferred, layersByFd: inferred }],
+  ['a plain user, 6.12', { ...plain, openTreeAttr: ENOSYS }, { mayMount: false, openTreeAttr: false, appendLayers: false, layersByFd: false },
+    { mayMount: noRight, openTreeAttr: absent, appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
+] // biome-ignore format: a table
+
+t.test('other kernels', async (t) => {
+  for (const [name, answers, differing, reasons] of table) {
+    const { binding, open } = kernelOf(answers)
+    const { features: probe } = await t.mockImport<typeof import('../../lib/host/features.js')>(
+      '../../lib/host/features.js',
+      { '../../lib/binding.js': { binding } },
+    )
+    t.same(probe(), { ...all, ...differing, reasons }, name)
+    t.equal(open.size, 0, `${name}: nothing is left open`)
+  }
+})

@@ -1,0 +1,100 @@
+/**
+ * Pools come and go while work is under way: close() ends what was there and nothing that came since, trim()
+ * lets go of namespaces that the caller has left, and a /proc that lies changes nothing.
+ */
+import t from 'tap'
+import { Mounter } from '../../lib/index.js'
+import { dist, runModule } from '../support/child.js'
+import { threads } from '../support/counts.js'
+import { privileged } from '../support/needs.js'
+import { scratch } from '../support/scratch.js'
+
+const owned = () => [...threads().values()].filter((name) => name.startsWith('ofd-')).length
+
+t.test('close() while mounts are being started', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const mounter = new Mounter()
+  for (let round = 0; round < 10; round++) {
+    const started: Promise<void>[] = []
+    const start = () => started.push(mounter.mount({ lowerdir }).then((rootfs) => rootfs.unmount()))
+    start()
+    const closing = mounter.close()
+    for (let turn = 0; turn < 5; turn++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      start()
+    }
+    await closing
+    const ended = await Promise.allSettled(started)
+    t.same(
+      ended.filter(({ status }) => status === 'rejected'),
+      [],
+      `round ${round}`,
+    )
+  }
+  await mounter.close()
+  t.equal(owned(), 0, 'no thread is left')
+})
+
+t.test('setns(2) and chdir are the caller’s own as soon as the pools are there', privileged, async (t) => {
+  const { stdout, stderr } = await runModule(`
+    import { openSync } from 'node:fs'
+    import { Mounter } from '${dist('index.js')}'
+    import { setns, unshare, CLONE_FS, CLONE_NEWNS } from '${dist('sys.js')}'
+    unshare(CLONE_FS)
+    const here = openSync('/proc/thread-self/ns/mnt')
+    for (let i = 0; i < 20; i++) {
+      const mounter = new Mounter({ threads: 4, reapers: 4 })
+      await mounter.openSync({ lowerdir: ['/'] }).close()
+      setns(here, CLONE_NEWNS)
+      await mounter.close()
+    }
+    console.log('done')
+  `)
+  t.same({ stdout, stderr }, { stdout: 'done\n', stderr: '' })
+})
+
+t.test('trim() lets go of namespaces that the caller has left', privileged, async (t) => {
+  const { stdout, stderr } = await runModule(`
+    import { readdirSync, readFileSync } from 'node:fs'
+    import { Mounter } from '${dist('index.js')}'
+    import { unshare, CLONE_NEWNS } from '${dist('sys.js')}'
+    const mounter = new Mounter({ threads: 1, reapers: 1 })
+    const names = () => readdirSync('/proc/self/task').map((tid) => readFileSync('/proc/self/task/' + tid + '/comm', 'utf8'))
+    const ofd = () => names().filter((name) => name.startsWith('ofd-')).length
+    const open = () => mounter.openSync({ lowerdir: ['/'] }).close()
+    await open()
+    const before = ofd()
+    for (let i = 0; i < 10; i++) {
+      unshare(CLONE_NEWNS)
+      await open()
+    }
+    await mounter.trim()
+    console.log(ofd() - before)
+  `)
+  t.same({ stdout, stderr }, { stdout: '0\n', stderr: '' })
+})
+
+t.test('a /proc that names another namespace is not believed', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const target = area.mkdir('target')
+  const { stdout, stderr } = await runModule(`
+    import { mkdirSync, readdirSync, readlinkSync, symlinkSync } from 'node:fs'
+    import { Mounter } from '${dist('index.js')}'
+    import { mount, unshare, CLONE_NEWNS, MS_PRIVATE, MS_REC } from '${dist('sys.js')}'
+    const mounter = new Mounter({ rung: 'direct' })
+    const options = { lowerdir: ${JSON.stringify(lowerdir)}, target: ${JSON.stringify(target)} }
+    const first = mounter.mountSync(options)
+    const lie = readlinkSync('/proc/thread-self/ns/mnt')
+    first.unmountSync()
+    unshare(CLONE_NEWNS)
+    mount('none', '/', null, [MS_REC, MS_PRIVATE], null)
+    mount('fake', '/proc', 'tmpfs')
+    mkdirSync('/proc/thread-self/ns', { recursive: true })
+    symlinkSync(lie, '/proc/thread-self/ns/mnt')
+    mounter.mountSync(options).release()
+    console.log(JSON.stringify(readdirSync(options.target).includes('only-0')))
+  `)
+  t.same({ stdout, stderr }, { stdout: 'true\n', stderr: '' })
+})
