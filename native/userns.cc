@@ -66,12 +66,12 @@ int Child(void* data) {
 
 // A number from clone names our child only in a /proc of our own pid namespace; in another it would
 // name a stranger, whose maps would be written.
-long CheckProc() {
+long CheckProc(int own_pid) {
   char link[32];
   const long size = sys_readlinkat(AT_FDCWD, "/proc/self", link, sizeof link - 1);
   if (size < 0) return size;
   link[size] = 0;
-  return atol(link) == static_cast<long>(getpid()) ? 0 : -ENOENT;
+  return atol(link) == own_pid ? 0 : -ENOENT;
 }
 
 long WriteProcFile(int pid, const char* name, const char* text) {
@@ -97,11 +97,12 @@ long WriteMaps(int pid, const char* uid_map, const char* gid_map) {
 }  // namespace
 
 long MakeUserNamespace(const char* uid_map, const char* gid_map) {
-  const long known = CheckProc();
+  const int own_pid = static_cast<int>(getpid());
+  const long known = CheckProc(own_pid);
   if (known < 0) return known;
   alignas(16) char stack[16384];
   Shared shared;
-  shared.parent = static_cast<int>(getpid());
+  shared.parent = own_pid;
   const int flags = CLONE_VM | CLONE_FILES | CLONE_NEWUSER;
   const int pid = clone(Child, stack + sizeof stack, flags, &shared);
   if (pid < 0) return -errno;

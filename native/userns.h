@@ -6,7 +6,7 @@
 // namespace (ENOENT without it), and CAP_SETUID and CAP_SETGID for more than the caller's own ids.
 // Call it on a thread with all signals blocked.
 //
-//   readlink of /proc/self                          is it the /proc that knows our children?
+//   getpid, readlinkat of /proc/self                is it the /proc that knows our children?
 //   clone(CLONE_VM | CLONE_FILES | CLONE_NEWUSER)   a child that only waits
 //   openat, write, close of /proc/PID/uid_map       then the same of gid_map
 //   openat of /proc/PID/ns/user

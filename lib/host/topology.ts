@@ -81,20 +81,27 @@ export interface AllowedCpus {
 
 /** A machine. All arrays are ordered by first CPU, nodes by id; what is offline is in none but `offline`. */
 export interface Topology {
+  /** CPUs that run */
   readonly online: CpuSet
   /** present and switched off, of which nothing else can be known. CPUs that may be plugged in later are not here */
   readonly offline: CpuSet
   /** online, and left out by the scheduler when it spreads threads (isolcpus, isolated cpuset partitions) */
   readonly isolated: CpuSet
+  /** sockets */
   readonly packages: readonly Package[]
+  /** NUMA nodes, those without CPUs or without memory included */
   readonly nodes: readonly NumaNode[]
+  /** CPUs that share a level-3 cache, or what stands in for one */
   readonly l3Domains: readonly L3Domain[]
+  /** physical cores with their SMT siblings */
   readonly cores: readonly Core[]
+  /** what of it this process may use */
   readonly allowed: AllowedCpus
   /** what is unknown or was assumed, in words; empty where the kernel told all */
   readonly notes: readonly string[]
 }
 
+/** Of `topology`. */
 export interface TopologyOptions {
   /** directory that has `sys` and `proc` of the machine to read, default `/`; a copy made by hwloc-gather-topology will do */
   root?: string

@@ -304,7 +304,8 @@ export class Rootfs {
 }
 
 function checkLazy(options: UnmountOptions): boolean {
-  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw invalidArgType('options', 'an object', options)
   for (const key of Object.keys(options)) if (key !== 'lazy') throw unknownOption(`options.${key}`, ['lazy'])
   const { lazy = true } = options
   if (typeof lazy !== 'boolean') throw invalidArgType('options.lazy', 'boolean', lazy)

@@ -28,6 +28,7 @@ export interface Cost {
 /** Entries that are several calls, in the order of native/userns.h and native/fsids.h; futex is not counted. */
 const composites: Partial<Record<CallName, readonly string[]>> = {
   userns: [
+    'getpid',
     'readlinkat',
     'clone',
     // the child's own
