@@ -70,7 +70,7 @@ inline constexpr NamedNumber kConstants[] = {
     N(PIDFD_GET_USER_NAMESPACE), N(SECBIT_NO_SETUID_FIXUP), N(SECBIT_NO_SETUID_FIXUP_LOCKED),
 
     N(SYS_open_tree), N(SYS_move_mount), N(SYS_fsopen), N(SYS_fsconfig), N(SYS_fsmount),
-    N(SYS_fspick), N(SYS_openat2), N(SYS_mount_setattr), N(SYS_open_tree_attr),
+    N(SYS_fspick), N(SYS_openat2), N(SYS_mount_setattr), N(SYS_open_tree_attr), N(SYS_statmount),
 };
 // clang-format on
 
