@@ -120,7 +120,7 @@ t.test('an abort', async (t) => {
   const driven = drive(flow(), abort.signal)
   await isRunning()
   abort.abort('stopped')
-  await release()
+  await release(driven)
   t.equal(await driven, 'stopped true', 'it stops a program, and every abortable one after it')
   t.same(readdirSync(dir), ['always', 'cleanup', 'first', 'gate'])
 

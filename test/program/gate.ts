@@ -18,9 +18,10 @@ export interface Gate {
    * `commits`: what is made before the gate is visible to others.
    */
   plan(commits?: boolean): Plan
-  /** resolves when the plan has come to the gate */
+  /** resolves when the plan has made `before`: it is at the gate, or will be in a moment */
   isRunning(): Promise<void>
-  release(): Promise<void>
+  /** `ended`: what an abort may end before it comes to the gate */
+  release(ended?: Promise<unknown>): Promise<void>
 }
 
 export const gate = (dir: string): Gate => {
@@ -37,8 +38,13 @@ export const gate = (dir: string): Gate => {
     async isRunning() {
       while (!existsSync(join(dir, 'before'))) await sleep(1)
     },
-    async release() {
-      for (;;) {
+    async release(ended) {
+      let isOver = false
+      const over = () => {
+        isOver = true
+      }
+      ended?.then(over, over)
+      while (!isOver) {
         try {
           return closeSync(openSync(path, constants.O_WRONLY | constants.O_NONBLOCK))
         } catch (error) {

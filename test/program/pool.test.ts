@@ -103,7 +103,7 @@ test('an abort', async (t, poolOf) => {
   queued!.abort(new Error('queued'))
   await t.rejects(second, { message: 'queued' }, 'from the queue, while the other one runs')
   running!.abort(new Error('running'))
-  await release()
+  await release(first)
   await t.rejects(first, { message: 'running' })
   t.same(readdirSync(dir), ['always', 'gate'], 'no step after the abort, but undo and always steps')
 
@@ -128,7 +128,7 @@ test('an abort of what has ended, and one signal for many', async (t, poolOf) =>
   const others = Array.from({ length: 20 }, (_, i) => pool.run(mkdirs(join(dir, `${i}`)), abort.signal))
   await isRunning()
   abort.abort(new Error('all of them'))
-  await release()
+  await release(first)
   const ended = await Promise.allSettled([first, ...others])
   t.ok(ended.every((one) => one.status === 'rejected' && one.reason.message === 'all of them'))
   t.same(readdirSync(dir), ['always', 'gate', 'x'])
