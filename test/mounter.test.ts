@@ -224,6 +224,8 @@ t.test('a caller that moved to another mount namespace', privileged, async (t) =
     await open()
     const found = namespaces()
     await mounter.close()
+    // a thread that was joined is in /proc a moment longer, and may go while it is looked at
+    await new Promise((resolve) => setTimeout(resolve, 300))
     console.log(JSON.stringify([before, after, found, namespaces()]))
   `,
   )
