@@ -59,7 +59,7 @@ t.test('options', async (t) => {
   for (const [options, code, message] of table) {
     t.throws(() => new Mounter(options as MounterOptions), { code, message })
   }
-  t.same(counts(), [0, 0], 'nothing is started by options')
+  t.same(await started(0, 0), [0, 0], 'nothing is started by options')
   for (const options of [
     undefined,
     {},
@@ -92,7 +92,7 @@ t.test('threads: their names, their number, their CPUs, their end', privileged, 
   const before = threads().size
   const cpu = availableParallelism() - 1
   const mounter = new Mounter({ threads: 3, reapers: 5, cpus: [cpu] })
-  t.same(counts(), [0, 0], 'none before the first call')
+  t.same(await started(0, 0), [0, 0], 'none before the first call')
   const stack = await mounter.open({ lowerdir: [dir] })
   t.same(await started(3, 5), [3, 5])
   const allowed = (tid: number) =>
@@ -133,7 +133,7 @@ t.test('wrong calls', async (t) => {
   await t.rejects(mounter.open({ lowerdir: [] }, { signal: aborted }), { code: 'ERR_INVALID_ARG_VALUE' })
   t.throws(() => mounter.openSync({ lowerdir: 'x' as never }), { code: 'ERR_INVALID_ARG_TYPE' })
   t.throws(() => mounter.mountSync({ lowerdir, upperdir: 'x' }), { code: 'ERR_INVALID_ARG_VALUE' })
-  t.same(counts(), [0, 0], 'nothing was started for them')
+  t.same(await started(0, 0), [0, 0], 'nothing was started for them')
 })
 
 t.test('idle and trim', privileged, async (t) => {
