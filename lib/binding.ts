@@ -78,15 +78,43 @@ export interface SysBinding {
 export interface PoolBinding {
   /** id of the pool, or -errno; name: at most 15 bytes; cpus: empty for those of the calling thread */
   createPool(name: string, threads: number, cpus: readonly number[]): number
-  /** runs a program (program/encode.ts) on a thread of the pool; the dispatcher gets the result */
-  submit(pool: number, job: number, program: Uint8Array): void
-  /** the same, and blocks until it has run */
-  runSync(pool: number, program: Uint8Array): Buffer
+  /** decodes a program with holes (program/encode.ts), to be run by its number: 0 if it is malformed */
+  prepare(program: Uint8Array): number
+  dropProgram(program: number): void
+  /**
+   * Runs a program on a thread of the pool; the dispatcher gets the result.
+   *
+   * @param fills memory whose first `words` are what fills the holes (`encodeFills`); copied
+   * @param timed measure each step
+   */
+  submit(
+    pool: number,
+    job: number,
+    program: Uint8Array | number,
+    fills: Uint8Array | undefined,
+    words: number,
+    timed: boolean,
+  ): void
+  /** several runs of programs by their numbers: job, program, words of the fills, the fills; and again */
+  submitAll(pool: number, runs: Uint8Array, words: number, timed: boolean): void
+  /** as submit, before all others, and blocks until it has an answer */
+  runSync(
+    pool: number,
+    program: Uint8Array | number,
+    fills?: Uint8Array,
+    words?: number,
+    timed?: boolean,
+  ): Buffer
+  /** the result of this job comes when nothing else of the pool is queued or runs */
+  drain(pool: number, job: number): void
+  /** queued, parked, running, most ever queued, ran */
+  poolCounts(pool: number): number[]
   /** a queued job is dropped, a running one stops before its committing step; its result comes as always */
   abort(pool: number, job: number): void
   /** ends the threads of a pool without jobs */
   closePool(pool: number): void
-  setDispatcher(dispatch: (job: number, result: Buffer) => void): void
+  /** called with results (program/result.ts) one after the other, so many words; valid until it returns */
+  setDispatcher(dispatch: (results: Uint8Array, words: number) => void): void
   /** closes an fd that a program handed out: 0, or -EBADF if it is none */
   closeOwned(fd: number): number
   /** gives such an fd to the caller: it survives the environment; false if it is none */
@@ -99,19 +127,15 @@ export interface PoolBinding {
   mountNamespace(): number
 }
 
-/** Names that this process holds, of all its environments together: native/claims.cc. */
+/** Directories that this process has in use, of all its environments together: native/claims.h. */
 export interface ClaimBinding {
-  /**
-   * Takes a name: the number of the new claim, or minus the number of the claim in the way.
-   *
-   * @param over number of an earlier claim that may be replaced, if it is still the one in the way; 0: none
-   */
-  claim(name: Uint8Array, over: number): number
-  /** writes down what the claim is for; one without a note ends with its environment */
-  noteClaim(claim: number, note: Uint8Array): void
-  /** the note, empty while there is none; undefined once the claim is gone */
-  claimNote(claim: number): Buffer | undefined
+  /** the mount is attached: the claim outlives its environment, as the mount does */
+  settleClaim(claim: number, mountId: bigint, device: bigint, mountNamespace: number): void
   dropClaim(claim: number): void
+  /** [id, device, mount namespace]; null while it is being made or is detached; undefined once the claim is gone */
+  claimedMount(claim: number): [bigint, bigint, bigint] | null | undefined
+  /** how many there are */
+  claims(): number
 }
 
 export type Binding = SysBinding & PoolBinding & ClaimBinding

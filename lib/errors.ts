@@ -162,6 +162,12 @@ export function invalidState(message: string): Coded<Error> {
   return coded(new Error(`Invalid state: ${message}`), 'ERR_INVALID_STATE')
 }
 
+/** More mounts wait than `maxQueued` allows: ERR_OVERLAYFD_QUEUE_FULL. */
+export function queueFull(waiting: number, limit: number): Coded<Error> {
+  const message = `${waiting} mounts wait for a thread, and options.maxQueued of the Mounter is ${limit}: await mounter.ready()`
+  return coded(new Error(message), 'ERR_OVERLAYFD_QUEUE_FULL')
+}
+
 /**
  * A path as strace prints it, without the quotes: printable ASCII as it is, everything else escaped as
  * in C, bytes above 126 in octal. Two different paths never look the same.

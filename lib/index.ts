@@ -15,7 +15,13 @@ export { MountError, SyscallError } from './errors.js'
 export { type Features, features } from './host/features.js'
 export { type Topology, type TopologyOptions, topology } from './host/topology.js'
 export type { IdExtent, IdmapOption, OciIdExtent } from './idmap.js'
-export { Mounter, type MounterOptions } from './mounter.js'
+export {
+  Mounter,
+  type MounterOptions,
+  type MounterStats,
+  type Placement,
+  type ThreadStats,
+} from './mounter.js'
 export type { MountAttributes, Propagation } from './overlay/attributes.js'
 export { type RungChoice, RungError, type RungName, rungs } from './overlay/choose.js'
 export type { Explanation } from './overlay/explanation.js'
@@ -26,6 +32,7 @@ export type { LayerSource, OverlayMountOptions, StackMountOptions, StackOptions 
 export type { PathLike } from './path.js'
 export type { Cost } from './program/cost.js'
 export type { Plan } from './program/plan.js'
+export type { OperationTrace, TracedProgram, TracedStep } from './tracing.js'
 
 /** What every call takes besides its options. */
 export interface CallOptions {

@@ -3,7 +3,8 @@
  */
 import { invalidArgType, unknownOption } from './errors.js'
 import type { Features } from './host/features.js'
-import { MounterHost, type MounterOptions } from './mounter/host.js'
+import type { Placement } from './host/topology/placement.js'
+import { MounterHost, type MounterOptions, type MounterStats } from './mounter/host.js'
 import { checkCall } from './overlay/call-options.js'
 import { choose, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
@@ -18,10 +19,12 @@ import {
   type StackSpec,
 } from './overlay/spec.js'
 import { drive, driveSync, type Flow } from './program/flow.js'
+import { traced, tracedSync } from './tracing.js'
 
-export type { MounterOptions } from './mounter/host.js'
+export type { Placement } from './host/topology/placement.js'
+export type { MounterOptions, MounterStats, ThreadStats } from './mounter/host.js'
 
-const known = ['rung', 'threads', 'reapers', 'cpus', 'maxLayerFds'] as const
+const known = ['rung', 'threads', 'reapers', 'maxQueued', 'cpus', 'maxLayerFds'] as const
 
 /**
  * Threads, caches and settings behind everything that mounts. `Mounter.default` is what the plain functions
@@ -58,18 +61,44 @@ export class Mounter {
     return this.#host.features
   }
 
+  /**
+   * On which CPUs the composing threads run, how many there are, and why, in words. Mounts take locks that there are
+   * once in the kernel: passing them on is cheap within one L3 domain, and with more threads they get slower. Set
+   * `threads` and `cpus` to have it another way.
+   */
+  get placement(): Placement {
+    return this.#host.placement
+  }
+
+  /** What is queued, running and collected at this moment. */
+  get stats(): MounterStats {
+    return this.#host.stats
+  }
+
+  /**
+   * Resolves when a mount that is started now finds a thread soon: when fewer than twice as many mounts are under way
+   * as there are composing threads. Who starts many awaits it before each, so that they do not pile up here; or
+   * gives them to `stack.mountMany` in batches.
+   *
+   * @throws the signal's reason
+   */
+  async ready(call: { signal?: AbortSignal } = {}): Promise<void> {
+    const { signal } = checkCall(call, ['signal'])
+    return this.#host.ready(signal)
+  }
+
   /** @see mountOverlay */
   async mount(options: OverlayMountOptions, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
     const { signal } = checkCall(call, ['signal'])
     const { stack, mount } = parseOverlay(options)
     signal?.throwIfAborted()
-    return drive(this.#once(stack, mount), signal)
+    return traced('mount', mount.target, (trace) => drive(this.#once(stack, mount), signal, trace))
   }
 
   /** @see mountOverlaySync */
   mountSync(options: OverlayMountOptions): Rootfs {
     const { stack, mount } = parseOverlay(options)
-    return driveSync(this.#once(stack, mount))
+    return tracedSync('mount', mount.target, (trace) => driveSync(this.#once(stack, mount), trace))
   }
 
   *#once(stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
@@ -80,6 +109,7 @@ export class Mounter {
       host.rung,
     )
     const here = host.here()
+    host.admit(here)
     const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false }, rung)
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)

@@ -22,13 +22,25 @@ export function cString(path: PathLike, name: string, options: { empty?: boolean
   if (typeof path !== 'string' && !(path instanceof Uint8Array)) {
     throw invalidArgType(name, 'string or Buffer', path)
   }
-  if (typeof path === 'string' && /\p{Surrogate}/u.test(path)) {
-    throw invalidArgValue(name, path, 'must not hold a lone surrogate')
-  }
-  const bytes = typeof path === 'string' ? Buffer.from(path) : path
-  if (bytes.includes(0)) throw invalidArgValue(name, path, 'must not hold a NUL byte')
-  if (bytes.length === 0 && options.empty !== true) throw invalidArgValue(name, path, 'must not be empty')
+  const bytes = bytesOf(path, name, options.empty)
   const copy = Buffer.alloc(bytes.length + 1)
   copy.set(bytes)
   return copy
+}
+
+/**
+ * The bytes of `path`; of a string in memory of their own. Checked as `cString` does, which names the arguments.
+ */
+export function bytesOf(path: PathLike, name: string, empty = false): Uint8Array {
+  if (typeof path !== 'string' && !(path instanceof Uint8Array)) {
+    throw invalidArgType(name, 'string or Buffer', path)
+  }
+  if (path.length === 0 && !empty) throw invalidArgValue(name, path, 'must not be empty')
+  if (typeof path !== 'string') {
+    if (path.includes(0)) throw invalidArgValue(name, path, 'must not hold a NUL byte')
+    return path
+  }
+  if (path.includes('\0')) throw invalidArgValue(name, path, 'must not hold a NUL byte')
+  if (/\p{Surrogate}/u.test(path)) throw invalidArgValue(name, path, 'must not hold a lone surrogate')
+  return Buffer.from(path)
 }

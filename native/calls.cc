@@ -1,9 +1,12 @@
 #include "calls.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 
 #include <cstring>
 
+#include "claims.h"
 #include "fsids.h"
 #include "syscalls.h"
 #include "userns.h"
@@ -13,13 +16,11 @@ namespace {
 #define ARG(type, i) (type)(v.raw[i])
 #define FD(i) static_cast<int>(v.raw[i])
 #define TEXT(i) reinterpret_cast<const char*>(v.raw[i])
-#define CALL(name, signature, trait, expression)                                                  \
-  {                                                                                               \
-    name, signature,                                                                              \
-        [](const Values& v, [[maybe_unused]] const Step& s, [[maybe_unused]] void* out) -> long { \
-          return expression;                                                                      \
-        },                                                                                        \
-        Trait::trait                                                                              \
+#define CALL(name, signature, trait, expression)                                        \
+  {                                                                                     \
+    name, signature,                                                                    \
+        [](const Values& v, [[maybe_unused]] void* out) -> long { return expression; }, \
+        Trait::trait                                                                    \
   }
 
 // The order is the numbering; lib/program/step.ts has the same, and a test compares the two.
@@ -54,11 +55,14 @@ const Call kCalls[] = {
     CALL("fchownat", "fpiii", kNone,
          sys_fchownat(FD(0), TEXT(1), ARG(uint32_t, 2), ARG(uint32_t, 3), FD(4))),
     CALL("fchmodat", "fpi", kNone, sys_fchmodat(FD(0), TEXT(1), ARG(unsigned, 2))),
-    CALL("lsetxattr", "ppbi", kNone,
-         sys_lsetxattr(TEXT(0), TEXT(1), TEXT(2), s.argument[2].size, FD(3))),
+    CALL("lsetxattr", "ppbi", kNone, sys_lsetxattr(TEXT(0), TEXT(1), TEXT(2), v.size[2], FD(3))),
     CALL("assume_fsids", "ii", kNone, AssumeFsIds(ARG(uint32_t, 0), ARG(uint32_t, 1))),
     CALL("restore_fsids", "ii", kNone, RestoreFsIds(ARG(uint32_t, 0), ARG(uint32_t, 1))),
     CALL("userns", "pp", kMakesFd, MakeUserNamespace(TEXT(0), TEXT(1))),
+    CALL("claim", "fx", kClaims,
+         sys_statx(FD(0), "", AT_EMPTY_PATH, STATX_INO, static_cast<uapi::statx*>(out))),
+    CALL("retire_claim", "i", kNone, (RetireClaim(ARG(uint64_t, 0)), 0L)),
+    CALL("drop_claim", "i", kNone, (DropClaim(ARG(uint64_t, 0)), 0L)),
 };
 
 #undef CALL

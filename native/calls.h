@@ -12,15 +12,18 @@
 
 struct Values {
   std::array<long, kMaxArguments + 2> raw;
+  std::array<uint32_t, kMaxArguments> size;  // of bytes
   std::array<std::string, kMaxArguments> text;
   uapi::mount_attr attr;
   uapi::open_how how;
 };
 
-using Invoke = long (*)(const Values&, const Step&, void* out);
+using Invoke = long (*)(const Values&, void* out);
 
 // kMakesFd: its result is an fd, and it must have a slot for it; no other call may have one.
-enum class Trait { kNone, kMakesFd, kCloses, kChangesDirectory };
+// kClaims: it fills a statx buffer, and the directory that it shows becomes part of the program's
+// claim.
+enum class Trait { kNone, kMakesFd, kCloses, kChangesDirectory, kClaims };
 
 struct Call {
   const char* name;

@@ -1,41 +1,49 @@
-// Names that the process holds, so that environments (the main thread, each worker) see each
-// other's. What a name stands for is for lib/ to say; so is whether a claim in the way still
-// counts.
-//
-//   claim      takes a name, or answers who has it; an old claim may be replaced by its number
-//   noteClaim  writes down what the claim has become, for whoever meets it later
-//   teardown   claims without a note end with their environment; those with one outlive it, as
-//              what they stand for may
-//
-// Every function takes the one mutex, and none calls JavaScript while it holds it.
+// The table of claims, and what JavaScript sees of it. Every function takes the one mutex, and none
+// calls JavaScript while it holds it.
+#include "claims.h"
+
 #include <napi.h>
 
+#include <map>
 #include <mutex>
-#include <string>
+#include <set>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "exports.h"
 #include "marshal.h"
 
 namespace {
 
+using Inode = std::pair<uint64_t, uint64_t>;
+
 struct Claim {
-  std::string name;
-  std::string note;
-  napi_env owner;
+  const void* owner;
+  std::vector<Inode> inodes;
+  bool settled = false;
+  bool ending = false;
+  ClaimedMount mount = {};
 };
 
 struct Registry {
   std::mutex mutex;
-  std::unordered_map<std::string, uint64_t> numbers;
+  std::map<Inode, uint64_t> holders;
   std::unordered_map<uint64_t, Claim> claims;
+  std::unordered_map<uint64_t, uint64_t> devices;
+  std::set<ClaimListener*> listeners;
   uint64_t next = 1;
 
   void Drop(uint64_t number) {
     const auto it = claims.find(number);
     if (it == claims.end()) return;
-    numbers.erase(it->second.name);
+    for (const Inode& inode : it->second.inodes) holders.erase(inode);
+    const auto device = devices.find(it->second.mount.device);
+    if (device != devices.end() && device->second == number) devices.erase(device);
+    const bool awaited = it->second.ending;
     claims.erase(it);
+    if (!awaited) return;
+    for (ClaimListener* listener : listeners) listener->ClaimEnded(number);
   }
 };
 
@@ -45,85 +53,139 @@ Registry& Shared() {
   return registry;
 }
 
-std::string Text(const Bytes& bytes) {
-  return std::string(reinterpret_cast<const char*>(bytes.data), bytes.size);
-}
-
-Napi::Value TakeName(const Napi::CallbackInfo& info) {
-  Bytes name;
-  uint64_t over;
-  if (!Take(info, 0, &name) || !Take(info, 1, &over)) return info.Env().Undefined();
-  Registry& shared = Shared();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  const auto it = shared.numbers.find(Text(name));
-  if (it != shared.numbers.end()) {
-    const uint64_t other = it->second;
-    if (other != over) return Napi::Number::New(info.Env(), -static_cast<double>(other));
-    shared.Drop(other);
-  }
-  const uint64_t number = shared.next++;
-  shared.claims[number] = {Text(name), "", info.Env()};
-  shared.numbers[Text(name)] = number;
-  return Napi::Number::New(info.Env(), static_cast<double>(number));
-}
-
-Napi::Value Note(const Napi::CallbackInfo& info) {
-  uint64_t number;
-  Bytes note;
-  if (!Take(info, 0, &number) || !Take(info, 1, &note)) return info.Env().Undefined();
-  Registry& shared = Shared();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  const auto it = shared.claims.find(number);
-  if (it != shared.claims.end()) it->second.note = Text(note);
+// dropClaim(claim: number): void
+Napi::Value Drop(const Napi::CallbackInfo& info) {
+  uint64_t claim;
+  if (Take(info, 0, &claim)) DropClaim(claim);
   return info.Env().Undefined();
 }
 
-Napi::Value NoteOf(const Napi::CallbackInfo& info) {
+// settleClaim(claim: number, mountId: bigint, device: bigint, mountNamespace: number): void
+Napi::Value Settle(const Napi::CallbackInfo& info) {
+  uint64_t claim;
+  ClaimedMount mount;
+  if (Take(info, 0, &claim) && Take(info, 1, &mount.id) && Take(info, 2, &mount.device) &&
+      Take(info, 3, &mount.mount_namespace)) {
+    SettleClaim(claim, mount);
+  }
+  return info.Env().Undefined();
+}
+
+// claimedMount(claim: number): [id, device, mountNamespace] as bigints, null while it is not
+// settled, undefined once it is gone
+Napi::Value MountOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
   uint64_t number;
-  if (!Take(info, 0, &number)) return info.Env().Undefined();
-  std::string note;
+  if (!Take(info, 0, &number)) return env.Undefined();
+  Claim claim;
   {
     Registry& shared = Shared();
     const std::lock_guard<std::mutex> lock(shared.mutex);
     const auto it = shared.claims.find(number);
-    if (it == shared.claims.end()) return info.Env().Undefined();
-    note = it->second.note;
+    if (it == shared.claims.end()) return env.Undefined();
+    claim = it->second;
   }
-  return Napi::Buffer<char>::Copy(info.Env(), note.data(), note.size());
+  if (!claim.settled) return env.Null();
+  Napi::Array found = Napi::Array::New(env, 3);
+  found.Set(0u, Napi::BigInt::New(env, claim.mount.id));
+  found.Set(1u, Napi::BigInt::New(env, claim.mount.device));
+  found.Set(2u, Napi::BigInt::New(env, claim.mount.mount_namespace));
+  return found;
 }
 
-Napi::Value DropName(const Napi::CallbackInfo& info) {
-  uint64_t number;
-  if (!Take(info, 0, &number)) return info.Env().Undefined();
+// claims(): number   how many there are in the process
+Napi::Value Count(const Napi::CallbackInfo& info) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
-  shared.Drop(number);
-  return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), static_cast<double>(shared.claims.size()));
 }
 
-void DropOf(napi_env env) {
+}  // namespace
+
+uint64_t OpenClaim(const void* owner) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const uint64_t number = shared.next++;
+  shared.claims[number].owner = owner;
+  return number;
+}
+
+ClaimInTheWay AddToClaim(uint64_t claim, uint64_t device, uint64_t inode) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto [it, added] = shared.holders.emplace(Inode{device, inode}, claim);
+  if (added) {
+    shared.claims[claim].inodes.emplace_back(device, inode);
+    return {};
+  }
+  if (it->second == claim) return {};
+  return {it->second, shared.claims[it->second].ending};
+}
+
+void SettleClaim(uint64_t claim, const ClaimedMount& mount) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto it = shared.claims.find(claim);
+  if (it == shared.claims.end()) return;
+  const auto before = shared.devices.find(mount.device);
+  if (before != shared.devices.end() && before->second != claim) shared.Drop(before->second);
+  shared.devices[mount.device] = claim;
+  it->second.settled = true;
+  it->second.mount = mount;
+}
+
+void RetireClaim(uint64_t claim) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto it = shared.claims.find(claim);
+  if (it != shared.claims.end()) it->second.ending = true;
+}
+
+bool ClaimExists(uint64_t claim) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  return shared.claims.count(claim) != 0;
+}
+
+void AddClaimListener(ClaimListener* listener) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  shared.listeners.insert(listener);
+}
+
+void RemoveClaimListener(ClaimListener* listener) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  shared.listeners.erase(listener);
+}
+
+void DropClaim(uint64_t claim) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  shared.Drop(claim);
+}
+
+void DropClaimsOf(const void* owner) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
   for (auto it = shared.claims.begin(); it != shared.claims.end();) {
     const auto here = it++;
-    if (here->second.owner != env) continue;
+    if (here->second.owner != owner) continue;
     // Another environment may come to have this one's address.
     here->second.owner = nullptr;
-    if (here->second.note.empty()) shared.Drop(here->first);
+    if (!here->second.settled) shared.Drop(here->first);
   }
 }
-
-}  // namespace
 
 void InitClaims(Napi::Env env, Napi::Object exports) {
   const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
     exports.Set(name, Napi::Function::New(env, call, name, const_cast<char*>(name)));
   };
-  add("claim", TakeName);
-  add("noteClaim", Note);
-  add("claimNote", NoteOf);
-  add("dropClaim", DropName);
+  add("dropClaim", Drop);
+  add("settleClaim", Settle);
+  add("claimedMount", MountOf);
+  add("claims", Count);
   napi_env raw = env;
   napi_add_env_cleanup_hook(
-      raw, [](void* e) { DropOf(static_cast<napi_env>(e)); }, raw);
+      raw, [](void* e) { DropClaimsOf(e); }, raw);
 }

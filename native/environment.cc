@@ -2,10 +2,15 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include "syscalls.h"
+
+namespace {
+constexpr size_t kResultsSize = 64 * 1024;
+}
 
 Environment* Environment::Of(napi_env env) {
   void* data = nullptr;
@@ -53,30 +58,61 @@ bool Environment::TakeInputs(const ProgramHeader& header) {
   return true;
 }
 
-void Environment::Submit(Pool* pool, std::shared_ptr<Job> job) {
+uint32_t Environment::KeepProgram(std::shared_ptr<Program> program) {
+  const uint32_t id = next_program_++;
+  programs_[id] = std::move(program);
+  return id;
+}
+
+std::shared_ptr<Program> Environment::FindProgram(uint32_t id) {
+  const auto it = programs_.find(id);
+  return it == programs_.end() ? nullptr : it->second;
+}
+
+void Environment::Expect(const std::shared_ptr<Job>& job) {
   if (pending_++ == 0) napi_ref_threadsafe_function(env_, wake_);
   job->done = [this](std::shared_ptr<Job> done) { Complete(std::move(done)); };
+}
+
+void Environment::Submit(Pool* pool, std::shared_ptr<Job> job) {
+  Expect(job);
   pool->Submit(std::move(job));
 }
 
-Napi::Value Environment::ToValue(Job* job) {
+void Environment::Drain(Pool* pool, std::shared_ptr<Job> job) {
+  Expect(job);
+  pool->Drain(std::move(job));
+}
+
+void Environment::Append(Job* job, std::vector<uint32_t>* words) {
   ProgramResult& result = job->result;
-  const uint32_t head[] = {
-      static_cast<uint32_t>(result.status),         result.step,
-      static_cast<uint32_t>(result.error),          static_cast<uint32_t>(result.outputs.size()),
-      static_cast<uint32_t>(result.reports.size()), static_cast<uint32_t>(result.log.size())};
-  std::vector<uint32_t> words(head, head + 6);
+  const size_t begin = words->size();
+  const uint32_t head[] = {0,
+                           job->id,
+                           static_cast<uint32_t>(result.status),
+                           result.step,
+                           static_cast<uint32_t>(result.error),
+                           static_cast<uint32_t>(result.outputs.size()),
+                           static_cast<uint32_t>(result.reports.size()),
+                           static_cast<uint32_t>(result.timings.size()),
+                           static_cast<uint32_t>(result.log.size()),
+                           static_cast<uint32_t>(result.claim),
+                           static_cast<uint32_t>(result.claim >> 32),
+                           0};
+  words->insert(words->end(), head, head + 12);
   for (const int fd : result.outputs) {
-    words.push_back(static_cast<uint32_t>(fd));
+    words->push_back(static_cast<uint32_t>(fd));
     if (fd >= 0) fds_.insert(fd);
   }
+  if (result.outputs.size() % 2 != 0) words->push_back(0);
   result.outputs.clear();
-  words.insert(words.end(), result.reports.begin(), result.reports.end());
-  const size_t at = words.size();
-  words.resize(at + (result.log.size() + 3) / 4);
-  memcpy(words.data() + at, result.log.data(), result.log.size());
-  return Napi::Buffer<uint8_t>::Copy(env_, reinterpret_cast<const uint8_t*>(words.data()),
-                                     words.size() * 4);
+  result.claim = 0;
+  words->insert(words->end(), result.reports.begin(), result.reports.end());
+  words->insert(words->end(), result.timings.begin(), result.timings.end());
+  const size_t at = words->size();
+  words->resize(at + (result.log.size() + 7) / 8 * 2);
+  memcpy(words->data() + at, result.log.data(), result.log.size());
+  (*words)[begin] = static_cast<uint32_t>(words->size() - begin);
 }
 
 void Environment::Complete(std::shared_ptr<Job> job) {
@@ -102,13 +138,21 @@ void Environment::DeliverAll() {
   }
   pending_ -= static_cast<uint32_t>(jobs.size());
   if (pending_ == 0 && !jobs.empty()) napi_unref_threadsafe_function(env_, wake_);
-  for (const auto& job : jobs) {
-    const Napi::HandleScope scope(env);
-    // Nothing the dispatcher does throws; in a terminating worker the call itself fails, and what
-    // it did not take is closed at teardown.
-    dispatcher_.Call({Napi::Number::New(env, job->id), ToValue(job.get())});
-    if (env.IsExceptionPending()) env.GetAndClearPendingException();
+  if (jobs.empty()) return;
+  const Napi::HandleScope scope(env);
+  std::vector<uint32_t> words;
+  for (const auto& job : jobs) Append(job.get(), &words);
+  const size_t size = words.size() * 4;
+  if (size > results_size_) {
+    results_size_ = std::max(size * 2, kResultsSize);
+    results_ = Napi::Persistent(Napi::Uint8Array::New(env, results_size_));
   }
+  Napi::Uint8Array results = results_.Value();
+  memcpy(results.Data(), words.data(), size);
+  // Nothing the dispatcher does throws; in a terminating worker the call itself fails, and what
+  // it did not take is closed at teardown.
+  dispatcher_.Call({results, Napi::Number::New(env, static_cast<double>(words.size()))});
+  if (env.IsExceptionPending()) env.GetAndClearPendingException();
 }
 
 // By the id of the root's mount, which is never reused (Linux 6.8) and not for anybody else to make

@@ -2,7 +2,8 @@
 //
 //   submit    JS gives a program to a pool; the loop is kept alive while a result is owed
 //   complete  an owned thread appends the job to `completed` and wakes the loop once
-//   deliver   the JS thread hands (job, result) to the dispatcher, one call a job
+//   deliver   the JS thread writes the results of all of them into one buffer, and calls the
+//             dispatcher once
 //   teardown  pools are stopped and joined, results nobody saw are dropped with their fds, and the
 //             fds that JS still held are closed: a terminated worker leaves nothing behind
 //
@@ -15,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -34,6 +36,11 @@ class Environment {
   // 0 or an errno.
   int CreatePool(PoolOptions options, uint32_t* id);
   Pool* FindPool(uint32_t id);
+
+  // Programs that are run often.
+  uint32_t KeepProgram(std::shared_ptr<Program> program);
+  std::shared_ptr<Program> FindProgram(uint32_t id);
+  void DropProgram(uint32_t id) { programs_.erase(id); }
   void ClosePool(uint32_t id) { pools_.erase(id); }
 
   // The inputs of a program are no longer JS's from here on; false if one is none of its fds.
@@ -42,12 +49,15 @@ class Environment {
   size_t owned() const { return fds_.size(); }
 
   bool has_dispatcher() const { return !dispatcher_.IsEmpty(); }
+  // Called with the buffer and the number of words in it, which are valid until it returns.
   void SetDispatcher(Napi::Function dispatcher) { dispatcher_ = Napi::Persistent(dispatcher); }
   void Submit(Pool* pool, std::shared_ptr<Job> job);
+  void Drain(Pool* pool, std::shared_ptr<Job> job);
 
-  // What a result is to JS: [status, step, errno, outputs, report words, log bytes, ...the three].
-  // Its outputs are JS's from here on.
-  Napi::Value ToValue(Job* job);
+  // What a result is to JS, an even number of words: [words, job, status, step, errno, outputs,
+  // report words, timing words, log bytes, claim, its upper half, 0, ...outputs, 0 if they are odd,
+  // ...reports, ...timings, ...log]. Its outputs and its claim are JS's from here on.
+  void Append(Job* job, std::vector<uint32_t>* words);
 
   // A number for the mount namespace and root of the calling thread: equal while both are the same.
   // 0 before Linux 6.8 without /proc.
@@ -55,15 +65,20 @@ class Environment {
 
  private:
   void Complete(std::shared_ptr<Job> job);  // owned threads
+  void Expect(const std::shared_ptr<Job>& job);
   static void Deliver(napi_env env, napi_value, void* context, void*);
   void DeliverAll();
 
   const napi_env env_;
   napi_threadsafe_function wake_ = nullptr;
   Napi::FunctionReference dispatcher_;
+  Napi::Reference<Napi::Uint8Array> results_;
+  size_t results_size_ = 0;
   std::map<uint32_t, std::unique_ptr<Pool>> pools_;
+  std::unordered_map<uint32_t, std::shared_ptr<Program>> programs_;
   std::unordered_set<int> fds_;
   uint32_t next_pool_ = 1;
+  uint32_t next_program_ = 1;
   uint32_t pending_ = 0;
   std::mutex mutex_;
   std::vector<std::shared_ptr<Job>> completed_;

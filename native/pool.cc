@@ -10,10 +10,12 @@
 #include "syscalls.h"
 
 Job::~Job() {
-  if (!ran) DropProgram(header);
+  if (!ran && program) program->Drop();
   for (const int fd : result.outputs) {
     if (fd >= 0) sys_close(fd);
   }
+  // A claim of a failure is somebody else's.
+  if (result.status == ProgramStatus::kDone && result.claim != 0) DropClaim(result.claim);
 }
 
 Pool::Pool(PoolOptions options) : options_(std::move(options)) {}
@@ -21,6 +23,7 @@ Pool::Pool(PoolOptions options) : options_(std::move(options)) {}
 Pool::~Pool() { Stop(); }
 
 int Pool::Start() {
+  AddClaimListener(this);
   // Signals are the JS thread's. A thread inherits its creator's mask, so there is no moment in
   // which one of ours could take one.
   sigset_t all, before;
@@ -81,22 +84,73 @@ void Pool::Work() {
     queue_.pop_front();
     current_.push_back(job);
     lock.unlock();
-    job->ran = true;
-    job->result = RunProgram(job->words, job->header, job->abort, own_directory);
+    RunJob(job, own_directory);
     lock.lock();
     current_.erase(std::find(current_.begin(), current_.end(), job));
+    ran_++;
+    if (drains_.empty() || !IsIdle()) continue;
+    std::vector<std::shared_ptr<Job>> drained;
+    drained.swap(drains_);
     lock.unlock();
-    auto done = std::move(job->done);
-    done(std::move(job));
+    for (auto& waiting : drained) {
+      auto done = std::move(waiting->done);
+      done(std::move(waiting));
+    }
     lock.lock();
   }
 }
 
-void Pool::Submit(std::shared_ptr<Job> job) {
+void Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
+  // What it gave back may be read by the JS thread from then on.
+  const auto answer = [&](ProgramResult result) {
+    if (result.status == ProgramStatus::kWaits) return Park(job, result.claim);
+    job->ran = true;
+    job->result = std::move(result);
+    auto done = std::move(job->done);
+    done(job);
+  };
+  RunProgram(job->program.get(), {job->fills, job->abort, own_directory, job->timed, job->id,
+                                  job->owner, options_.mount_namespace, answer});
+}
+
+void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return;
-    queue_.push_back(std::move(job));
+    parked_.emplace_back(claim, std::move(job));
+  }
+  // It may have ended in between, and nobody else would say so.
+  if (!ClaimExists(claim)) ClaimEnded(claim);
+}
+
+void Pool::ClaimEnded(uint64_t claim) {
+  bool any = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto it = parked_.begin(); it != parked_.end();) {
+      if (it->first != claim) {
+        ++it;
+        continue;
+      }
+      // Its turn had come before.
+      queue_.push_front(std::move(it->second));
+      it = parked_.erase(it);
+      any = true;
+    }
+  }
+  if (any) wake_.notify_all();
+}
+
+void Pool::Submit(std::shared_ptr<Job> job, bool first) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    if (first) {
+      queue_.push_front(std::move(job));
+    } else {
+      queue_.push_back(std::move(job));
+    }
+    most_queued_ = std::max(most_queued_, static_cast<uint32_t>(queue_.size()));
   }
   wake_.notify_one();
 }
@@ -108,28 +162,54 @@ void Pool::Abort(uint32_t id) {
     for (const auto& job : current_) {
       if (job->id == id) job->abort = true;
     }
-    for (auto it = queue_.begin(); it != queue_.end(); ++it) {
+    for (auto it = queue_.begin(); it != queue_.end() && !dropped; ++it) {
       if ((*it)->id != id) continue;
       dropped = std::move(*it);
       queue_.erase(it);
+      break;
+    }
+    for (auto it = parked_.begin(); it != parked_.end() && !dropped; ++it) {
+      if (it->second->id != id) continue;
+      dropped = std::move(it->second);
+      parked_.erase(it);
       break;
     }
   }
   if (!dropped) return;
   // It ends as a program that was aborted before its first step.
   dropped->ran = true;
-  DropProgram(dropped->header);
+  dropped->program->Drop();
   dropped->result.status = ProgramStatus::kAborted;
   auto done = std::move(dropped->done);
   done(std::move(dropped));
 }
 
+void Pool::Drain(std::shared_ptr<Job> job) {
+  job->result.status = ProgramStatus::kDone;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    if (!IsIdle()) {
+      drains_.push_back(std::move(job));
+      return;
+    }
+  }
+  auto done = std::move(job->done);
+  done(std::move(job));
+}
+
 void Pool::Stop() {
-  std::deque<std::shared_ptr<Job>> dropped;
+  RemoveClaimListener(this);
+  std::vector<std::shared_ptr<Job>> dropped;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
-    dropped.swap(queue_);
+    for (auto& job : queue_) dropped.push_back(std::move(job));
+    for (auto& parked : parked_) dropped.push_back(std::move(parked.second));
+    for (auto& job : drains_) dropped.push_back(std::move(job));
+    queue_.clear();
+    parked_.clear();
+    drains_.clear();
     for (const auto& job : current_) job->abort = true;
   }
   wake_.notify_all();
@@ -137,12 +217,8 @@ void Pool::Stop() {
   threads_.clear();
 }
 
-uint32_t Pool::queued() {
+Pool::Counts Pool::counts() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return static_cast<uint32_t>(queue_.size());
-}
-
-uint32_t Pool::running() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return static_cast<uint32_t>(current_.size());
+  return {static_cast<uint32_t>(queue_.size()), static_cast<uint32_t>(parked_.size()),
+          static_cast<uint32_t>(current_.size()), most_queued_, ran_};
 }

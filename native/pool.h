@@ -5,10 +5,10 @@
 // thread creates (a thread inherits the namespace of the one that makes it) and which unshare
 // CLONE_FS before their first job.
 //
-//   JS thread      Submit, RunHere (blocks), Abort, Close
-//   owned thread   takes a job, runs it, gives it to the job's Sink
-//   Sink           whatever wants the result: a blocked caller, or the completions of an
-//   environment
+//   JS thread      Submit, Abort, Drain, Stop
+//   owned thread   takes a job, runs it, gives it to the job's `done`
+//   parked         a job whose directories are still in use by a claim that is ending; queued again
+//                  when that has ended, so that no thread waits meanwhile
 #pragma once
 
 #include <pthread.h>
@@ -23,12 +23,15 @@
 #include <string>
 #include <vector>
 
+#include "claims.h"
 #include "program.h"
 
 struct Job {
   uint32_t id = 0;
-  std::vector<uint32_t> words;
-  ProgramHeader header;
+  std::shared_ptr<Program> program;  // none: it only waits for the others
+  std::vector<uint32_t> fills;
+  bool timed = false;
+  const void* owner = nullptr;
   std::atomic<bool> abort{false};
   bool ran = false;
   ProgramResult result;
@@ -45,28 +48,39 @@ struct PoolOptions {
   std::string name;  // at most 15 bytes: the threads' name
   uint32_t threads = 1;
   std::vector<int> cpus;  // empty: as the creating thread
+  uint64_t mount_namespace = 0;
 };
 
-class Pool {
+class Pool : private ClaimListener {
  public:
   explicit Pool(PoolOptions options);
   ~Pool();
 
   // 0 or the errno of pthread_create.
   int Start();
-  void Submit(std::shared_ptr<Job> job);
+  void Submit(std::shared_ptr<Job> job, bool first = false);
   // Takes a job out of the queue, or asks a running one to stop before its committing step.
   void Abort(uint32_t id);
+  // The job is done when nothing is queued, parked or running.
+  void Drain(std::shared_ptr<Job> job);
   // No job is started any more; the queued ones are dropped; waits for the running ones.
   void Stop();
 
-  uint32_t queued();
-  uint32_t running();
+  struct Counts {
+    uint32_t queued, parked, running;
+    uint32_t most_queued;  // at any time
+    uint64_t ran;
+  };
+  Counts counts();
 
  private:
   static void* Enter(void* pool);
   void Work();
+  void RunJob(const std::shared_ptr<Job>& job, bool own_directory);
   bool PrepareThread();
+  bool IsIdle() const { return queue_.empty() && parked_.empty() && current_.empty(); }
+  void Park(std::shared_ptr<Job> job, uint64_t claim);
+  void ClaimEnded(uint64_t claim) override;
 
   const PoolOptions options_;
   std::mutex mutex_;
@@ -74,7 +88,11 @@ class Pool {
   std::condition_variable ready_;
   uint32_t prepared_ = 0;
   std::deque<std::shared_ptr<Job>> queue_;
+  std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> parked_;
   std::vector<std::shared_ptr<Job>> current_;
+  std::vector<std::shared_ptr<Job>> drains_;
   std::vector<pthread_t> threads_;
+  uint32_t most_queued_ = 0;
+  uint64_t ran_ = 0;
   bool stopping_ = false;
 };

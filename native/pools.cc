@@ -27,6 +27,7 @@ Napi::Value CreatePool(const Napi::CallbackInfo& info) {
     return Refuse(env, "createPool(name: string, threads: number, cpus: number[])");
   }
   PoolOptions options;
+  options.mount_namespace = Environment::MountNamespace();
   options.name = info[0].As<Napi::String>().Utf8Value().substr(0, 15);
   options.threads = Number(info, 1);
   if (options.threads < 1 || options.threads > 1024) return Refuse(env, "threads: 1 to 1024");
@@ -41,31 +42,81 @@ Napi::Value CreatePool(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, error == 0 ? static_cast<double>(id) : -error);
 }
 
-// The arguments (pool, program) of submit and runSync; nullptr with a TypeError thrown.
-std::shared_ptr<Job> TakeJob(const Napi::CallbackInfo& info, size_t program, Pool** pool) {
+std::vector<uint32_t> Words(const uint8_t* bytes, size_t size) {
+  std::vector<uint32_t> words(size / 4);
+  memcpy(words.data(), bytes, words.size() * 4);
+  return words;
+}
+
+bool TakeBytes(const Napi::Value& value, Napi::Uint8Array* bytes) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    return false;
+  }
+  *bytes = value.As<Napi::Uint8Array>();
+  return true;
+}
+
+// A program from its bytes; nullptr with a TypeError thrown.
+std::shared_ptr<Program> TakeProgram(Napi::Env env, const Napi::Value& value) {
+  Napi::Uint8Array bytes;
+  if (!TakeBytes(value, &bytes)) return Refuse(env, "the program must be a Uint8Array"), nullptr;
+  if (bytes.ByteLength() % 4 != 0) return Refuse(env, "a program is whole words"), nullptr;
+  auto program = Program::Parse(Words(bytes.Data(), bytes.ByteLength()));
+  if (!program) Refuse(env, "not a program");
+  return program;
+}
+
+// A program and what fills its holes: (program: Uint8Array | number, fills?: Uint8Array, words?:
+// number, timed?: boolean) from `at` on; nullptr with a TypeError thrown.
+std::shared_ptr<Job> TakeJob(const Napi::CallbackInfo& info, size_t at, Pool** pool) {
   const Napi::Env env = info.Env();
   Environment* environment = Environment::Of(env);
   *pool = environment->FindPool(Number(info, 0));
   if (*pool == nullptr) return Refuse(env, "no such pool"), nullptr;
-  if (!info[program].IsTypedArray() ||
-      info[program].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    return Refuse(env, "the program must be a Uint8Array"), nullptr;
-  }
-  const Napi::Uint8Array bytes = info[program].As<Napi::Uint8Array>();
-  if (bytes.ByteLength() % 4 != 0) return Refuse(env, "a program is whole words"), nullptr;
   auto job = std::make_shared<Job>();
-  job->words.resize(bytes.ByteLength() / 4);
-  memcpy(job->words.data(), bytes.Data(), bytes.ByteLength());
-  ProgramHeader header;
-  if (!ParseProgramHeader(job->words, &header)) return Refuse(env, "not a program"), nullptr;
-  if (!environment->TakeInputs(header)) {
+  // Until its inputs are its own it must not drop them.
+  job->ran = true;
+  job->owner = static_cast<napi_env>(env);
+  if (info[at].IsNumber()) {
+    job->program = environment->FindProgram(Number(info, at));
+    if (!job->program) return Refuse(env, "no such program"), nullptr;
+  } else {
+    job->program = TakeProgram(env, info[at]);
+    if (!job->program) return nullptr;
+  }
+  if (!info[at + 1].IsUndefined()) {
+    Napi::Uint8Array fills;
+    const size_t size = static_cast<size_t>(Number(info, at + 2)) * 4;
+    if (!TakeBytes(info[at + 1], &fills) || size > fills.ByteLength()) {
+      return Refuse(env, "what fills the holes must be in a Uint8Array"), nullptr;
+    }
+    job->fills = Words(fills.Data(), size);
+  }
+  job->timed = info[at + 3].IsBoolean() && info[at + 3].As<Napi::Boolean>().Value();
+  if (!environment->TakeInputs(job->program->header())) {
     return Refuse(env, "a program may take over only fds that came from one"), nullptr;
   }
-  job->header = std::move(header);
+  job->ran = false;
   return job;
 }
 
-// submit(pool: number, job: number, program: Uint8Array): void
+// prepare(program: Uint8Array): number   decodes it once; 0 if it is malformed
+Napi::Value Prepare(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto program = TakeProgram(env, info[0]);
+  if (!program) return env.Undefined();
+  if (!program->header().inputs.empty()) return Refuse(env, "inputs are given to one run");
+  if (!program->Decode()) return Napi::Number::New(env, 0);
+  return Napi::Number::New(env, Environment::Of(env)->KeepProgram(std::move(program)));
+}
+
+// dropProgram(program: number): void   runs that are under way keep it
+Napi::Value Forget(const Napi::CallbackInfo& info) {
+  Environment::Of(info.Env())->DropProgram(Number(info, 0));
+  return info.Env().Undefined();
+}
+
+// submit(pool: number, job: number, program, fills?, words?, timed?): void
 Napi::Value Submit(const Napi::CallbackInfo& info) {
   if (!Environment::Of(info.Env())->has_dispatcher()) return Refuse(info.Env(), "no dispatcher");
   Pool* pool;
@@ -76,7 +127,42 @@ Napi::Value Submit(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// runSync(pool: number, program: Uint8Array): Buffer   the caller blocks until it has run
+// submitAll(pool: number, runs: Uint8Array, words: number, timed: boolean): void   each run is:
+// job, program, words of the fills, the fills
+Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Environment* environment = Environment::Of(env);
+  if (!environment->has_dispatcher()) return Refuse(env, "no dispatcher");
+  Pool* pool = environment->FindPool(Number(info, 0));
+  if (pool == nullptr) return Refuse(env, "no such pool");
+  Napi::Uint8Array bytes;
+  const size_t size = static_cast<size_t>(Number(info, 2));
+  if (!TakeBytes(info[1], &bytes) || size * 4 > bytes.ByteLength()) {
+    return Refuse(env, "the runs must be in a Uint8Array");
+  }
+  const std::vector<uint32_t> words = Words(bytes.Data(), size * 4);
+  std::vector<std::shared_ptr<Job>> jobs;
+  for (size_t at = 0; at < words.size();) {
+    if (words.size() - at < 3 || words[at + 2] > words.size() - at - 3) {
+      return Refuse(env, "a run is cut off");
+    }
+    auto job = std::make_shared<Job>();
+    job->id = words[at];
+    job->owner = static_cast<napi_env>(env);
+    job->timed = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
+    job->program = environment->FindProgram(words[at + 1]);
+    if (!job->program) return Refuse(env, "no such program");
+    const auto fills = words.begin() + static_cast<std::ptrdiff_t>(at) + 3;
+    job->fills.assign(fills, fills + words[at + 2]);
+    at += 3 + words[at + 2];
+    jobs.push_back(std::move(job));
+  }
+  for (auto& job : jobs) environment->Submit(pool, std::move(job));
+  return env.Undefined();
+}
+
+// runSync(pool: number, program, fills?, words?, timed?): Buffer   the caller blocks until it has
+// an answer
 Napi::Value RunSync(const Napi::CallbackInfo& info) {
   Pool* pool;
   auto job = TakeJob(info, 1, &pool);
@@ -90,10 +176,41 @@ Napi::Value RunSync(const Napi::CallbackInfo& info) {
     result = std::move(done);
     wake.notify_one();
   };
-  pool->Submit(std::move(job));
-  std::unique_lock<std::mutex> lock(mutex);
-  wake.wait(lock, [&] { return result != nullptr; });
-  return Environment::Of(info.Env())->ToValue(result.get());
+  // The whole JS thread waits for this one.
+  pool->Submit(std::move(job), true);
+  {
+    std::unique_lock<std::mutex> lock(mutex);
+    wake.wait(lock, [&] { return result != nullptr; });
+  }
+  std::vector<uint32_t> words;
+  Environment::Of(info.Env())->Append(result.get(), &words);
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<const uint8_t*>(words.data()),
+                                     words.size() * 4);
+}
+
+// drain(pool: number, job: number): void   its result comes when nothing else is queued or runs
+Napi::Value Drain(const Napi::CallbackInfo& info) {
+  Environment* environment = Environment::Of(info.Env());
+  Pool* pool = environment->FindPool(Number(info, 0));
+  if (pool == nullptr) return Refuse(info.Env(), "no such pool");
+  auto job = std::make_shared<Job>();
+  job->id = Number(info, 1);
+  environment->Drain(pool, std::move(job));
+  return info.Env().Undefined();
+}
+
+// poolCounts(pool: number): number[]   queued, parked, running, most ever queued, ran
+Napi::Value CountsOf(const Napi::CallbackInfo& info) {
+  Pool* pool = Environment::Of(info.Env())->FindPool(Number(info, 0));
+  if (pool == nullptr) return Refuse(info.Env(), "no such pool");
+  const Pool::Counts counts = pool->counts();
+  const double numbers[] = {static_cast<double>(counts.queued), static_cast<double>(counts.parked),
+                            static_cast<double>(counts.running),
+                            static_cast<double>(counts.most_queued),
+                            static_cast<double>(counts.ran)};
+  Napi::Array found = Napi::Array::New(info.Env(), 5);
+  for (uint32_t i = 0; i < 5; i++) found.Set(i, numbers[i]);
+  return found;
 }
 
 // abort(pool: number, job: number): void   its result comes as always
@@ -108,12 +225,14 @@ Napi::Value ClosePool(const Napi::CallbackInfo& info) {
   Environment* environment = Environment::Of(info.Env());
   Pool* pool = environment->FindPool(Number(info, 0));
   if (pool == nullptr) return info.Env().Undefined();
-  if (pool->queued() + pool->running() > 0) return Refuse(info.Env(), "the pool has jobs");
+  const Pool::Counts counts = pool->counts();
+  if (counts.queued + counts.parked + counts.running > 0)
+    return Refuse(info.Env(), "the pool has jobs");
   environment->ClosePool(Number(info, 0));
   return info.Env().Undefined();
 }
 
-// setDispatcher(dispatch: (job: number, result: Buffer) => void): void
+// setDispatcher(dispatch: (results: Uint8Array, words: number) => void): void
 Napi::Value SetDispatcher(const Napi::CallbackInfo& info) {
   if (!info[0].IsFunction()) return Refuse(info.Env(), "the dispatcher must be a function");
   Environment::Of(info.Env())->SetDispatcher(info[0].As<Napi::Function>());
@@ -163,7 +282,12 @@ void InitPools(Napi::Env env, Napi::Object exports) {
   environment->Start();
   exports.Set("createPool", Napi::Function::New<CreatePool>(env));
   exports.Set("submit", Napi::Function::New<Submit>(env));
+  exports.Set("submitAll", Napi::Function::New<SubmitAll>(env));
   exports.Set("runSync", Napi::Function::New<RunSync>(env));
+  exports.Set("prepare", Napi::Function::New<Prepare>(env));
+  exports.Set("dropProgram", Napi::Function::New<Forget>(env));
+  exports.Set("drain", Napi::Function::New<Drain>(env));
+  exports.Set("poolCounts", Napi::Function::New<CountsOf>(env));
   exports.Set("abort", Napi::Function::New<Abort>(env));
   exports.Set("closePool", Napi::Function::New<ClosePool>(env));
   exports.Set("setDispatcher", Napi::Function::New<SetDispatcher>(env));

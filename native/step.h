@@ -1,46 +1,71 @@
-// One step of a program as the words say it: decoded, checked, not yet run.
+// The steps of a program as the words say them: decoded, checked, not yet run.
+//
+// Steps are many (one a directory that is stacked), so each is small, and what it has several of
+// stands in one list for all.
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include "program.h"
 
 constexpr uint32_t kMaxArguments = 6;
 constexpr uint32_t kMaxChecks = 8;  // tolerated errnos, expectations, remembered fields: each
 constexpr uint16_t kNone = 0xffff;  // no slot, no step
 
 enum When : uint8_t { kMain, kUndo, kAlways };
-enum StepFlag : uint8_t { kCommits = 1, kReport = 2 };
-enum Kind : uint32_t { kNull, kInteger, kSlot, kBytes, kPieces, kAttr, kHow, kOut };
+enum StepFlag : uint8_t { kCommits = 1, kReport = 2, kAnswers = 4, kIdentifies = 8 };
+enum Kind : uint32_t { kNull, kInteger, kSlot, kBytes, kPieces, kAttr, kHow, kOut, kHole };
 
 // A run-time argument: what the signature's letter makes of it.
 struct Argument {
   Kind kind = kNull;
-  int64_t integer = 0;  // also an fd that the process held before, or a slot's number
+  uint32_t size = 0;    // of bytes; number of pieces
+  int64_t integer = 0;  // also an fd that the process held before, a slot's or a hole's number
   const char* bytes = nullptr;
-  uint32_t size = 0;
-  uint32_t pieces_at = 0;  // word where the pieces begin
-  uint64_t attr[3] = {};
-  Kind userns_kind = kNull;
-  int64_t userns = 0;
+  uint32_t at = 0;         // its first piece, or its structure
+  bool is_number = false;  // what fills the hole
 };
+
+// A piece of a text: bytes, an fd whose number is set in, or what fills a hole.
+struct Piece {
+  Kind kind;
+  uint32_t size;
+  int64_t number;
+  const char* bytes;
+};
+
+// struct mount_attr, or struct open_how.
+struct Structure {
+  uint64_t words[3];
+  Kind userns_kind;
+  int64_t userns;
+};
+
+enum Source : uint8_t { kValue, kRegister, kHoleValue };
 
 struct Check {
   uint16_t offset;
   uint8_t width;
-  bool is_register;
+  Source source;
   uint64_t mask, value;
 };
 
 struct Step {
-  uint8_t call = 0, when = kMain, flags = 0;
+  uint8_t call = 0, when = kMain, flags = 0, arguments = 0;
+  uint8_t tolerated = 0, checks = 0, remembered = 0;
   uint16_t out = kNone, if_done = kNone;
-  uint32_t tolerated = 0, checks = 0, remembered = 0, arguments = 0;
-  std::array<uint32_t, kMaxChecks> tolerate;
-  std::array<Check, kMaxChecks> check, remember;
-  std::array<Argument, kMaxArguments> argument;
+  uint32_t first_argument = 0;
+  uint32_t first_tolerated = 0;
+  uint32_t first_check = 0;  // expectations, then what is remembered
+};
+
+struct Steps {
+  std::vector<Step> list;
+  std::vector<Argument> arguments;
+  std::vector<Piece> pieces;
+  std::vector<Structure> structures;
+  std::vector<Check> checks;
+  std::vector<uint32_t> tolerated;
 };
 
 // Reads words and never past their end; once something is missing, `ok` stays false.
@@ -60,13 +85,7 @@ class Reader {
   size_t at_;
 };
 
-// A piece of a text: bytes, or an fd whose number is set in.
-struct Piece {
-  Kind kind;
-  int64_t fd;
-  const char* bytes;
-  uint32_t size;
-};
-
-bool ReadPiece(Reader* reader, uint32_t slots, Piece* piece);
-bool ReadStep(Reader* reader, const ProgramHeader& header, Step* step);
+struct ProgramHeader;
+bool ReadHeader(Reader* reader, ProgramHeader* header);
+// Reads one step to the end of the lists.
+bool ReadStep(Reader* reader, const ProgramHeader& header, Steps* steps);

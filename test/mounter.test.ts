@@ -42,19 +42,21 @@ t.test('options', async (t) => {
     [null, type, '"options" argument must be an object'],
     ['direct', type, '"options"'],
     [{ thread: 1 }, value, 'no option "options.thread". Did you mean "threads"?'],
-    [{ workers: 1 }, value, 'Known options: rung, threads, reapers, cpus, maxLayerFds'],
+    [{ workers: 1 }, value, 'Known options: rung, threads, reapers, maxQueued, cpus, maxLayerFds'],
     [{ rung: 'staged' }, value, `"options.rung" argument must be one of 'auto', 'detached-tree', 'direct', 'classic'`],
     [{ rung: 1 }, value, '"options.rung"'],
     [{ rung: null }, value, '"options.rung"'],
     ...whole('threads', 1, 256),
     ...whole('reapers', 1, 256),
     ...whole('maxLayerFds', 0, 1_000_000),
+    ...whole('maxQueued', 1, 1_000_000),
     [{ cpus: 0 }, type, '"options.cpus" argument must be an array of CPU numbers'],
     [{ cpus: '0-3' }, type, '"options.cpus"'],
     [{ cpus: [0, '1'] }, type, '"options.cpus[1]" argument must be of type number'],
     [{ cpus: [-1] }, range, '"options.cpus[0]"'],
     [{ cpus: [0.5] }, range, '"options.cpus[0]"'],
-    [{ cpus: [1024] }, range, 'a whole number from 0 to 1023'],
+    [{ cpus: [1024] }, range, 'a CPU that this process may use, of '],
+    [{ cpus: [] }, value, '"options.cpus" argument must name at least one CPU'],
   ] // biome-ignore format: a table
   for (const [options, code, message] of table) {
     t.throws(() => new Mounter(options as MounterOptions), { code, message })

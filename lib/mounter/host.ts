@@ -6,16 +6,16 @@
  * they are first needed, one pair of pools per mount namespace: a caller who moved to another namespace
  * never mounts in the old one.
  */
-import { availableParallelism } from 'node:os'
 import { binding } from '../binding.js'
-import { invalidArgType, invalidState, type MountError, outOfRange } from '../errors.js'
+import { invalidArgType, invalidState, type MountError, outOfRange, queueFull } from '../errors.js'
 import { type Features, features } from '../host/features.js'
+import { type Placement, type PlacementOptions, placeComposers } from '../host/topology/placement.js'
+import { topology } from '../host/topology.js'
 import type { Idmap } from '../idmap.js'
 import { parseRung, type RungChoice } from '../overlay/choose.js'
 import { FdBudget } from '../overlay/fd-budget.js'
 import type { Here, Host, Leftovers } from '../overlay/host.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
-import { uppersInUse } from '../overlay/uppers.js'
 import type { Flow } from '../program/flow.js'
 import type { Plan } from '../program/plan.js'
 import { Pool } from '../program/pool.js'
@@ -25,17 +25,46 @@ import { Reaper } from './reaper.js'
 export interface MounterOptions {
   /** forces a rung; the variable OVERLAYFD_RUNG does so for the process, and this option wins over it */
   rung?: RungChoice
-  /** composing threads; default: one per two CPUs of the process, at least 2, at most 4 */
+  /** composing threads, 1 to 256; default: one a physical core of one L3 domain, at most 4 (`mounter.placement`) */
   threads?: number
   /** reaping threads; default 16 */
   reapers?: number
+  /**
+   * how many mounts may wait for a thread; default 16384. One more is refused with ERR_OVERLAYFD_QUEUE_FULL, and
+   * `mounter.ready()` says when there is room
+   */
+  maxQueued?: number
   /**
    * fds of layers that open stacks may keep, all together; default 8192. A stack that does not fit is mounted by
    * name: a statx a layer more, and a layer renamed after the stack was opened is ESTALE or ENOENT
    */
   maxLayerFds?: number
-  /** CPUs that the composing threads may run on; default: those of the calling thread */
+  /** CPUs that the composing threads may run on, of those that the process may use; default: `mounter.placement` */
   cpus?: readonly number[]
+}
+
+/** What the threads of a mounter are doing. */
+export interface ThreadStats {
+  readonly threads: number
+  /** programs that wait for a thread */
+  readonly queued: number
+  /** mounts that wait for an upper whose last mount is still being taken down */
+  readonly parked: number
+  readonly running: number
+  /** most programs that ever waited for a thread at a time */
+  readonly mostQueued: number
+  /** programs that have been run */
+  readonly ran: number
+}
+
+/** What a mounter is doing: `mounter.stats`. */
+export interface MounterStats {
+  /** threads that mount */
+  readonly composing: ThreadStats
+  /** threads that unmount and close */
+  readonly reaping: ThreadStats
+  /** what is collected, to be closed together */
+  readonly collected: { readonly trees: number; readonly fds: number }
 }
 
 function count(value: unknown, name: string, fallback: number, min = 1, max = 256): number {
@@ -46,53 +75,78 @@ function count(value: unknown, name: string, fallback: number, min = 1, max = 25
   return value
 }
 
-/** What the C library's cpu_set_t holds. */
-const maxCpu = 1023
-
-function checkCpus(value: unknown): readonly number[] {
-  if (value === undefined) return []
-  if (!Array.isArray(value)) throw invalidArgType('options.cpus', 'an array of CPU numbers', value)
-  for (const [i, cpu] of value.entries()) {
-    if (typeof cpu !== 'number') throw invalidArgType(`options.cpus[${i}]`, 'number', cpu)
-    if (!Number.isInteger(cpu) || cpu < 0 || cpu > maxCpu) {
-      throw outOfRange(`options.cpus[${i}]`, `a whole number from 0 to ${maxCpu}`, cpu)
-    }
-  }
-  return [...value]
-}
-
 export class MounterHost implements Host {
   readonly rung: RungChoice
-  readonly uppers = uppersInUse
   readonly budget: FdBudget
   readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
-  readonly #threads: number
   readonly #reapers: number
-  readonly #cpus: readonly number[]
+  readonly #maxQueued: number
+  readonly #asked: PlacementOptions
+  #placement: Placement | undefined
   readonly #pools = new Map<number, Here>()
   readonly #reaper = new Reaper((plan) => this.#closeLater(plan))
   #lacking: Partial<Record<keyof Features, string>> = {}
+  #reduced: { readonly from: Features; readonly features: Features } | undefined
 
   constructor(options: MounterOptions) {
     this.rung = parseRung(
       options.rung === undefined ? process.env['OVERLAYFD_RUNG'] : options.rung,
       options.rung === undefined ? 'OVERLAYFD_RUNG' : 'options.rung',
     )
-    this.#threads = count(
-      options.threads,
-      'options.threads',
-      Math.min(4, Math.max(2, availableParallelism() >> 1)),
-    )
+    const { threads, cpus } = options
+    this.#asked = {
+      ...(threads !== undefined && { threads }),
+      ...(cpus !== undefined && { cpus }),
+    }
+    // what was asked for must be possible; what is chosen can wait until it is needed
+    if (threads !== undefined || cpus !== undefined) this.#placement = placeComposers(topology(), this.#asked)
     this.#reapers = count(options.reapers, 'options.reapers', 16)
-    this.#cpus = checkCpus(options.cpus)
+    this.#maxQueued = count(options.maxQueued, 'options.maxQueued', 16_384, 1, 1_000_000)
     this.budget = new FdBudget(count(options.maxLayerFds, 'options.maxLayerFds', 8192, 0, 1_000_000))
+  }
+
+  get placement(): Placement {
+    this.#placement ??= placeComposers(topology(), this.#asked)
+    return this.#placement
   }
 
   get features(): Features {
     const found = features()
-    if (Object.keys(this.#lacking).length === 0) return found
+    if (this.#reduced === undefined) return found
+    // one object for as long as it says the same: plans are kept by it
+    if (this.#reduced.from !== found) this.#reduced = { from: found, features: this.#without(found) }
+    return this.#reduced.features
+  }
+
+  #without(found: Features): Features {
     const absent = Object.fromEntries(Object.keys(this.#lacking).map((name) => [name, false]))
     return { ...found, ...absent, reasons: { ...found.reasons, ...this.#lacking } }
+  }
+
+  get stats(): MounterStats {
+    const heres = [...this.#pools.values()]
+    return {
+      composing: statsOf(
+        heres.map(({ composing }) => composing),
+        this.placement.threads,
+      ),
+      reaping: statsOf(
+        heres.map(({ reaping }) => reaping),
+        this.#reapers,
+      ),
+      collected: this.#reaper.collected,
+    }
+  }
+
+  /** Throws if too many mounts wait already. */
+  admit({ composing }: Here, mounts = 1): void {
+    const waiting = composing.pending + mounts - composing.threads
+    if (waiting > this.#maxQueued) throw queueFull(waiting - mounts, this.#maxQueued)
+  }
+
+  ready(signal: AbortSignal | undefined): Promise<void> {
+    const { composing } = this.here()
+    return composing.fewerThan(2 * composing.threads, signal)
   }
 
   here(): Here {
@@ -103,7 +157,11 @@ export class MounterHost implements Host {
     if (here === undefined) {
       here = {
         namespace,
-        composing: new Pool({ name: 'ofd-compose', threads: this.#threads, cpus: this.#cpus }),
+        composing: new Pool({
+          name: 'ofd-compose',
+          threads: this.placement.threads,
+          cpus: this.placement.cpus,
+        }),
         reaping: new Pool({ name: 'ofd-reap', threads: this.#reapers, cpus: [] }),
       }
       this.#pools.set(namespace, here)
@@ -128,6 +186,8 @@ export class MounterHost implements Host {
     const feature = featureOf[error.syscall]
     if (error.code !== 'ENOSYS' || feature === undefined || this.#lacking[feature]) return false
     this.#lacking = { ...this.#lacking, [feature]: `ENOSYS at its first use: ${error.call}` }
+    const from = features()
+    this.#reduced = { from, features: this.#without(from) }
     return true
   }
 
@@ -141,7 +201,7 @@ export class MounterHost implements Host {
       busy =
         settled.includes(true) ||
         this.#reaper.waiting ||
-        poolsOf(this.#pools.values()).some((pool) => pool.busy)
+        poolsOf(this.#pools.values()).some((pool) => pool.pending > 0)
     } while (busy)
   }
 
@@ -168,7 +228,7 @@ export class MounterHost implements Host {
     const ending = [...this.#pools.values()].filter(which)
     for (const { namespace } of ending) this.#pools.delete(namespace)
     for (const pool of poolsOf(ending)) {
-      while ((await pool.settle()) || pool.busy) await nextTurn()
+      while ((await pool.settle()) || pool.pending > 0) await nextTurn()
       pool.close()
     }
   }
@@ -184,6 +244,18 @@ export class MounterHost implements Host {
       closeNow()
     }
   }
+}
+
+function statsOf(pools: readonly Pool[], threads: number): ThreadStats {
+  const total = { threads, queued: 0, parked: 0, running: 0, mostQueued: 0, ran: 0 }
+  for (const { counts } of pools) {
+    total.queued += counts.queued
+    total.parked += counts.parked
+    total.running += counts.running
+    total.mostQueued = Math.max(total.mostQueued, counts.mostQueued)
+    total.ran += counts.ran
+  }
+  return total
 }
 
 const poolsOf = (heres: Iterable<Here>): Pool[] =>

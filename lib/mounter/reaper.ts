@@ -25,6 +25,10 @@ export class Reaper {
     this.#run = run
   }
 
+  get collected(): { readonly trees: number; readonly fds: number } {
+    return { trees: this.#trees.length, fds: this.#fds.length }
+  }
+
   /** True while something waits to be closed. */
   get waiting(): boolean {
     return this.#trees.length > 0 || this.#fds.length > 0

@@ -9,8 +9,23 @@ import type { PathLike } from '../path.js'
 
 const latin1 = (path: PathLike): string => Buffer.from(path as Uint8Array).toString('latin1')
 
+const slash = 0x2f
+const dot = 0x2e
+
+/** True for the bytes of a path that `absolute` would not change. */
+function isAbsolute(path: Uint8Array): boolean {
+  if (path[0] !== slash || path.length === 1) return path[0] === slash
+  for (let i = 1; i < path.length; i++) {
+    if (path[i - 1] !== slash) continue
+    if (path[i] === slash || (path[i] === dot && (i + 1 === path.length || path[i + 1] === slash)))
+      return false
+  }
+  return path[path.length - 1] !== slash
+}
+
 /** The absolute path, against the working directory of now. */
 export function absolute(path: PathLike): Buffer {
+  if (Buffer.isBuffer(path) && isAbsolute(path)) return path
   const text = latin1(path)
   const whole = text.startsWith('/') ? text : `${latin1(resolve('.'))}/${text}`
   const parts = whole.split('/').filter((part) => part !== '' && part !== '.')
@@ -43,6 +58,12 @@ export function relativeTo(parent: Uint8Array, path: Uint8Array): Buffer {
 
 /** The directory that holds the last part of a path, and that part; undefined for `/` and after `..`. */
 export function splitLast(path: Uint8Array): { parent: Buffer; name: Buffer } | undefined {
+  if (Buffer.isBuffer(path) && path.length > 1 && isAbsolute(path)) {
+    const at = path.lastIndexOf(slash)
+    const name = path.subarray(at + 1)
+    if (name.length === 2 && name[0] === dot && name[1] === dot) return undefined
+    return { parent: at === 0 ? path.subarray(0, 1) : path.subarray(0, at), name }
+  }
   const parts = partsOf(path)
   const name = parts.pop()
   if (name === undefined || name === '..') return undefined

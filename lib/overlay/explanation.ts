@@ -10,9 +10,9 @@ import type { Identity } from '../program/result.js'
 import type { Step } from '../program/step.js'
 import { relativeTo } from './bytes.js'
 import { choose, type RungChoice, type RungName } from './choose.js'
-import { planMount } from './compose.js'
 import type { OpenLayers } from './layers.js'
 import { layerOf, ungrouped } from './open.js'
+import { nothingKept, planMount } from './plan-mount.js'
 import { planDiscard } from './reap.js'
 import type { MountSpec, StackSpec } from './spec.js'
 import { candidates, layerName, planLook, planTrees, type Seen } from './trees.js'
@@ -87,7 +87,7 @@ export function explainOverlay(
     spec: stack,
     layers,
     top: () => ({ mode: 0o755, uid: 0, gid: 0, xattrs: [] }),
-    fragments: new Map(),
+    kept: nothingKept(),
   }
   const opened = plans.flatMap(({ outputs }) => outputs)
   const own = opened.filter(({ name }) => name.startsWith('tree of ')).length

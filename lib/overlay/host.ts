@@ -1,6 +1,6 @@
 /**
- * What stacks and root filesystems need of the mounter that they belong to: threads to run plans on, the
- * caches that outlive one call, and the table of uppers in use. An interface, so that the arrow points
+ * What stacks and root filesystems need of the mounter that they belong to: threads to run plans on, and the
+ * caches that outlive one call. An interface, so that the arrow points
  * from the mounter to the overlay and not back.
  */
 
@@ -12,7 +12,6 @@ import type { Pool } from '../program/pool.js'
 import type { RungChoice } from './choose.js'
 import type { FdBudget } from './fd-budget.js'
 import type { MappingLease } from './mappings.js'
-import type { UpperTable } from './uppers.js'
 
 /** Fds that are to be closed off the hot path. */
 export interface Leftovers {
@@ -35,11 +34,12 @@ export interface Here {
 export interface Host {
   readonly features: Features
   readonly rung: RungChoice
-  readonly uppers: UpperTable
   /** fds of layers that stacks may keep */
   readonly budget: FdBudget
   /** the caller's mount namespace, looked up anew: asked once per operation */
   here(): Here
+  /** throws if so many more mounts than the mounter lets wait would wait */
+  admit(here: Here, mounts?: number): void
   /** the user namespace and the trees of a mapping, shared with others that use the same */
   mapping(idmap: Idmap): MappingLease
   /** takes fds over and closes them soon */

@@ -8,16 +8,18 @@
 import { existsSync } from 'node:fs'
 import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
-import { invalidState, MountError, refine, SyscallError } from '../errors.js'
-import { drive, driveSync, type Flow } from '../program/flow.js'
+import { invalidArgType, invalidState, MountError, refine, SyscallError } from '../errors.js'
+import { drive, driveAll, driveSync, type Flow } from '../program/flow.js'
 import { lgetxattr, llistxattr } from '../sys/file.js'
+import { traced, tracedSync } from '../tracing.js'
 import { checkCall } from './call-options.js'
 import { choose, type RungName } from './choose.js'
-import { type Base, compose, planMount } from './compose.js'
+import { compose } from './compose.js'
 import { Explanation } from './explanation.js'
 import type { Here, Host, Leftovers } from './host.js'
 import type { TopAttributes } from './layers.js'
 import { type Opened, type OpenOptions, openLayers } from './open.js'
+import { type Base, nothingKept, planMount } from './plan-mount.js'
 import type { Rootfs } from './rootfs.js'
 import {
   type MountSpec,
@@ -88,7 +90,7 @@ export function baseOf(spec: StackSpec, opened: Opened): Base {
       throw error instanceof SyscallError ? topFailure(error, opened) : error
     }
   }
-  return { spec, layers: opened.layers, top: topFor, fragments: new Map() }
+  return { spec, layers: opened.layers, top: topFor, kept: nothingKept() }
 }
 
 /** Opens layers, for a rung if that is known by now; a failure is diagnosed. */
@@ -192,16 +194,16 @@ export class LayerStack {
    * @throws MountError with the failing call · RungError if no rung can do it here · TypeError, RangeError ·
    *   Error ERR_INVALID_STATE after close(), or in another mount namespace than it was opened in
    */
-  async mount(options: StackMountOptions, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
-    const { signal } = checkCall(call, ['signal'])
-    const spec = parseMount(options, this.#base.spec)
-    signal?.throwIfAborted()
-    const here = this.#check()
-    this.#mounting++
+  mount(options: StackMountOptions, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
     try {
-      return await drive(compose(this.#host, here, this.#base, spec), signal)
-    } finally {
-      this.#leave()
+      const { signal } = checkCall(call, ['signal'])
+      const spec = parseMount(options, this.#base.spec)
+      signal?.throwIfAborted()
+      const here = this.#check()
+      this.#host.admit(here)
+      return traced('mount', spec.target, (trace) => drive(this.#mount(spec, here), signal, trace))
+    } catch (error) {
+      return Promise.reject(error)
     }
   }
 
@@ -209,11 +211,63 @@ export class LayerStack {
   mountSync(options: StackMountOptions): Rootfs {
     const spec = parseMount(options, this.#base.spec)
     const here = this.#check()
+    return tracedSync('mount', spec.target, (trace) => driveSync(this.#mount(spec, here), trace))
+  }
+
+  /**
+   * Mounts it many times: all mounts cross to the addon together, and the composing threads share them. All or
+   * none: if one fails, those that were made are unmounted again before the promise rejects.
+   *
+   * @param options of each mount, as `mount` takes them
+   * @returns the handles in the order of `options`
+   * @throws what `mount` throws: of several failures the one with the lowest index, and arguments are named
+   *   `options[3].target`
+   */
+  async mountMany(
+    options: readonly StackMountOptions[],
+    call: { signal?: AbortSignal } = {},
+  ): Promise<Rootfs[]> {
+    const { signal } = checkCall(call, ['signal'])
+    const specs = this.#parseMany(options)
+    signal?.throwIfAborted()
+    const here = this.#check()
+    this.#host.admit(here, specs.length)
+    const results = await driveAll(
+      specs.map((spec) => this.#mount(spec, here)),
+      signal,
+    )
+    const failed = results.find(({ status }) => status === 'rejected')
+    const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    if (failed === undefined) return made
+    await Promise.all(made.map((rootfs) => rootfs.unmount()))
+    throw (failed as PromiseRejectedResult).reason
+  }
+
+  /** As `mountMany`, one after the other; blocks. */
+  mountManySync(options: readonly StackMountOptions[]): Rootfs[] {
+    const specs = this.#parseMany(options)
+    const here = this.#check()
+    const made: Rootfs[] = []
+    try {
+      for (const spec of specs) made.push(driveSync(this.#mount(spec, here)))
+      return made
+    } catch (error) {
+      for (const rootfs of made) rootfs.unmountSync()
+      throw error
+    }
+  }
+
+  #parseMany(options: readonly StackMountOptions[]): MountSpec[] {
+    if (!Array.isArray(options)) throw invalidArgType('options', 'an array of mount options', options)
+    return Array.from(options, (each, i) => parseMount(each, this.#base.spec, `options[${i}]`))
+  }
+
+  *#mount(spec: MountSpec, here: Here): Flow<Rootfs> {
     this.#mounting++
     try {
-      return driveSync(compose(this.#host, here, this.#base, spec))
+      return yield* compose(this.#host, here, this.#base, spec)
     } finally {
-      this.#leave()
+      if (--this.#mounting === 0) this.#drained?.()
     }
   }
 
@@ -272,9 +326,5 @@ export class LayerStack {
       throw invalidState('the stack was opened in another mount namespace than the caller is in now')
     }
     return here
-  }
-
-  #leave(): void {
-    if (--this.#mounting === 0) this.#drained?.()
   }
 }

@@ -11,18 +11,13 @@
 import { readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
 
-/** Where a mount is, if it is attached. */
-export interface Whereabouts {
-  target: Buffer | undefined
-  /** inode of the mount namespace it was attached in */
-  namespace: number
+/** A mount as it was when it was attached. */
+export interface AttachedMount {
+  /** number of the mount namespace it was attached in */
+  readonly namespace: number
   readonly mountId: bigint
   readonly dev: bigint
-  /** called when it has been attached later */
-  attached?: () => void
 }
-
-export type AttachedMount = Pick<Whereabouts, 'namespace' | 'mountId' | 'dev'>
 
 const ENOENT = 2
 const statmountBuffer = Buffer.alloc(512)
@@ -33,7 +28,7 @@ export class MountLook {
   readonly #unique: boolean
   readonly #mountinfo: () => Buffer
   readonly #statmount: (mountId: bigint) => number
-  #overlays: Set<string> | undefined
+  #overlays: Map<string, string> | undefined
 
   /**
    * @param unique whether mount ids are the unique ones
@@ -55,23 +50,39 @@ export class MountLook {
       const result = this.#statmount(mountId)
       if (result === 0 || result === -ENOENT) return result === 0
     }
+    const overlays = this.#read()
+    if (overlays === undefined) return true
+    return overlays.has(this.#unique ? deviceOf(dev) : `${mountId} ${deviceOf(dev)}`)
+  }
+
+  /** Where the overlay with this device is mounted, for a message. */
+  whereIs({ namespace, dev }: AttachedMount): string {
+    if (namespace !== this.#namespace) return 'a place in another mount namespace'
+    return this.#read()?.get(deviceOf(dev)) ?? 'a place that is not known'
+  }
+
+  #read(): Map<string, string> | undefined {
     try {
       this.#overlays ??= parseOverlays(this.#mountinfo().toString('latin1'))
-    } catch {
-      return true
-    }
-    const device = `${dev & 0xffff_ffffn}:${dev >> 32n}`
-    return this.#overlays.has(this.#unique ? device : `${mountId} ${device}`)
+    } catch {}
+    return this.#overlays
   }
 }
 
-/** Of each overlay `major:minor` and `id major:minor`. */
-function parseOverlays(mountinfo: string): Set<string> {
-  const found = new Set<string>()
+const deviceOf = (dev: bigint): string => `${dev & 0xffff_ffffn}:${dev >> 32n}`
+
+/** The mount points of overlays, by `major:minor` and by `id major:minor`. */
+function parseOverlays(mountinfo: string): Map<string, string> {
+  const found = new Map<string, string>()
   for (const line of mountinfo.split('\n')) {
     if (!line.includes(' - overlay ')) continue
-    const [id, , device] = line.split(' ')
-    found.add(`${device}`).add(`${id} ${device}`)
+    const [id, , device, , target = ''] = line.split(' ')
+    // octal escapes of bytes
+    const bytes = target.replace(/\\([0-7]{3})/g, (_, octal) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    )
+    const path = Buffer.from(bytes, 'latin1').toString()
+    found.set(`${device}`, path).set(`${id} ${device}`, path)
   }
   return found
 }

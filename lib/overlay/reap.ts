@@ -2,7 +2,8 @@
  * Plans that take things down: mounts, detached mounts, trees, fds. They run on the reaping threads,
  * because nearly all of them wait for RCU grace periods.
  *
- *   unmount    openat2 of the directory above, statx: still ours? fchdir, umount2 of the name
+ *   unmount    openat2 of the directory above, openat and statx of the name: still ours? fchdir, umount2 of the
+ *              name, and then the close that takes the superblock down
  *   discard    move_mount of the used trees below the first, one close for all (2 us a tree, where a close
  *              of its own takes a grace period); close of ordinary fds
  */
@@ -10,7 +11,7 @@ import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
 import * as c from '../program/calls.js'
 import { cwd, type Plan, PlanBuilder } from '../program/plan.js'
-import { type Expectation, type Step, statxField } from '../program/step.js'
+import { type Expectation, type Fill, statxField } from '../program/step.js'
 import { splitLast } from './bytes.js'
 import type { Leftovers } from './host.js'
 
@@ -20,41 +21,92 @@ export interface Attached {
   readonly mountId: bigint
   readonly dev: bigint
   readonly kind: 'overlay' | 'clone'
+  /** number of its claim; 0 if it has none */
+  readonly claim: number
 }
 
-export interface UnmountPlan {
-  readonly plan: Plan
-  readonly open: Step
-  /** compares what is mounted there with what was attached */
-  readonly check: Step
+/** How a mount is taken down. */
+export interface UnmountWay {
+  readonly lazy: boolean
+  /** who waits is answered when the mount has left the namespace, and its superblock goes afterwards */
+  readonly early: boolean
 }
+
+const cached = new WeakMap<Features, Map<string, Plan>>()
 
 /** Unmounts what is at the target, if it is still the mount that was attached there. */
-export function planUnmount(mount: Attached, lazy: boolean, features: Features): UnmountPlan {
-  const { parent: above, name } = splitLast(mount.target)!
-  const subject = { option: 'target', path: mount.target }
+export function planUnmount(
+  mount: Attached,
+  way: UnmountWay,
+  features: Features,
+): { plan: Plan; fills: Fill[] } {
+  const { target, mountId, dev, claim } = mount
+  const { parent, name } = splitLast(target)!
+  const fills: Fill[] = [parent, name, mountId]
+  // an id that may be reused is not enough
+  if (!features.uniqueMountId) fills.push(dev)
+  if (claim !== 0) fills.push(BigInt(claim))
+  const shape = `${mount.kind} ${claim !== 0} ${way.lazy} ${way.early}`
+  const plans = cached.get(features) ?? new Map<string, Plan>()
+  const plan = plans.get(shape) ?? planShape(mount.kind, claim !== 0, way, features)
+  cached.set(features, plans.set(shape, plan))
+  return { plan, fills }
+}
+
+/** Index of the step that opens the directory above. */
+export const openAbove = 0
+
+function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, features: Features): Plan {
   const b = new PlanBuilder('unmount')
+  const above = b.hole('directory above')
+  const name = b.hole('name')
+  const subject = { option: 'target', hole: name }
+  const expect: Expectation[] = [{ field: statxField.mountId, value: b.hole('mount id') }]
+  if (!features.uniqueMountId) expect.push({ field: statxField.dev, value: b.hole('device') })
+  const claim = isClaimed ? b.hole('claim') : undefined
   const parent = b.slot('parent')
   const flags = f.O_PATH | f.O_DIRECTORY
-  const open = features.openat2
-    ? c.openat2(parent, cwd, above, flags, f.RESOLVE_NO_SYMLINKS, { subject })
-    : c.openat(parent, cwd, above, flags, { subject })
-  const expect: Expectation[] = [{ field: statxField.mountId, value: mount.mountId }]
-  // an id that may be reused is not enough
-  if (!features.uniqueMountId) expect.push({ field: statxField.dev, value: mount.dev })
-  const check = c.statxPath(parent, name, features.uniqueMountId, { expect, report: true, subject })
-  b.add(open, check, c.fchdir(parent))
-  b.add(c.umount(name, lazy, true, { subject, commits: true, endsSuperblock: mount.kind === 'overlay' }))
-  b.always(c.close(parent), c.chdir('/'))
-  return { plan: b.build(), open, check }
+  b.add(
+    features.openat2
+      ? c.openat2(parent, cwd, above, flags, f.RESOLVE_NO_SYMLINKS, { subject })
+      : c.openat(parent, cwd, above, flags, { subject }),
+  )
+  const endsSuperblock = kind === 'overlay'
+  const pins = way.lazy && way.early && endsSuperblock
+  const check = { expect, report: true, subject }
+  const pin = b.slot('mount')
+  if (pins) {
+    // an fd keeps the superblock until the mount has left the namespace and the answer is on its way
+    b.add(c.openat(pin, parent, name, f.O_PATH | f.O_NOFOLLOW, { subject }))
+    b.add(c.statxFd(pin, features.uniqueMountId, check))
+  } else b.add(c.statxPath(parent, name, features.uniqueMountId, check))
+  b.add(c.fchdir(parent))
+  const gone = c.umount(name, way.lazy, true, {
+    subject,
+    commits: true,
+    endsSuperblock: endsSuperblock && !pins,
+    answers: pins && claim === undefined,
+  })
+  b.add(gone)
+  if (claim) {
+    const retired = c.retireClaim(claim, { answers: pins })
+    b.add(retired).always(c.dropClaim(claim, { ifDone: retired }))
+  }
+  if (pins) b.always({ ...c.close(pin), endsSuperblock })
+  return b.always(c.close(parent), c.chdir('/')).build()
 }
 
 /** Closes a mount that was never attached. */
-export function planCloseMount(fd: number): Plan {
+export function planCloseMount(fd: number, claim: number, early: boolean): Plan {
   const b = new PlanBuilder('close detached mount')
   const mount = b.input('mount', fd, 'superblock')
-  b.add(c.close(mount))
-  return b.build()
+  if (claim === 0) return b.add(c.close(mount)).build()
+  const retired = c.retireClaim(claim, { answers: early })
+  return b
+    .add(retired)
+    .always(c.dropClaim(claim, { ifDone: retired }))
+    .always(c.close(mount))
+    .build()
 }
 
 /** Closes used trees together, and fds. */

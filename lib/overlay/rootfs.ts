@@ -1,21 +1,20 @@
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
-import { invalidArgType, invalidArgValue, invalidState, MountError, unknownOption } from '../errors.js'
+import { invalidArgType, invalidArgValue, invalidState, MountError } from '../errors.js'
 import { cString, type PathLike } from '../path.js'
 import * as c from '../program/calls.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
 import { held, PlanBuilder } from '../program/plan.js'
-import { failedStep } from '../program/pool.js'
+import { failedStep, type Trace } from '../program/pool.js'
+import { traced, tracedSync } from '../tracing.js'
 import { type Propagation, parsePropagation } from './attributes.js'
 import { absolute, splitLast } from './bytes.js'
 import { checkKeys } from './call-options.js'
 import type { RungName } from './choose.js'
 import type { Host } from './host.js'
-import type { Whereabouts } from './presence.js'
-import { planCloseMount } from './reap.js'
+import { planCloseMount, type UnmountWay } from './reap.js'
 import { propagationStep } from './rungs/fs-context.js'
 import { unmountAttached } from './unmount.js'
-import type { Reservation } from './uppers.js'
 
 export interface RootfsState {
   readonly rung: RungName
@@ -26,7 +25,8 @@ export interface RootfsState {
   readonly dev: bigint
   readonly namespace: number
   readonly notes: readonly string[]
-  readonly reservations: readonly Reservation[]
+  /** number of what it has claimed; 0 if that is nothing */
+  readonly claim: number
 }
 
 /** How `unmount` does it: umount2(2). */
@@ -36,6 +36,12 @@ export interface UnmountOptions {
    * more (MNT_DETACH). `false`: EBUSY while something uses it.
    */
   lazy?: boolean
+  /**
+   * When it resolves. `'namespace'` (default): when the mount has left the mount namespace; the superblock is
+   * taken down behind it, which takes a grace period and, without `volatile`, a sync of the upper's whole file
+   * system. `'teardown'`: when that is done too.
+   */
+  wait?: 'namespace' | 'teardown'
 }
 
 /** Of `attach`. */
@@ -47,15 +53,13 @@ export interface AttachOptions {
 type Phase = 'detached' | 'attached' | 'gone' | 'released'
 
 /** What a detached rootfs that is dropped without being unmounted leaves behind. */
-const dropped = new FinalizationRegistry<{ fd: number; host: Host; reservations: readonly Reservation[] }>(
-  ({ fd, host, reservations }) => {
-    for (const reservation of reservations) reservation.release()
-    host.discard({ trees: [fd] })
-    process.emitWarning('a detached Rootfs was garbage collected without unmount()', {
-      code: 'OVERLAYFD_ROOTFS_DROPPED',
-    })
-  },
-)
+const dropped = new FinalizationRegistry<{ fd: number; host: Host; claim: number }>(({ fd, host, claim }) => {
+  binding.dropClaim(claim)
+  host.discard({ trees: [fd] })
+  process.emitWarning('a detached Rootfs was garbage collected without unmount()', {
+    code: 'OVERLAYFD_ROOTFS_DROPPED',
+  })
+})
 
 /**
  * A mounted root filesystem. Made by `mountOverlay` and `LayerStack.mount`.
@@ -69,26 +73,23 @@ export class Rootfs {
   #phase: Phase
   #target: Buffer | undefined
   #namespace: number
-  readonly #notes: string[]
+  #notes: readonly string[]
   #mountFd: number | undefined
-  /** @internal kept by the table of uppers, which must not keep the handle */
-  readonly whereabouts: Whereabouts
-  /** the operation that is under way: there is one at a time */
-  #busy: Promise<void> | undefined
+  /** operations under way: one runs, the others wait for it */
+  #operations = 0
+  #last: Promise<void> | undefined
 
   /** @internal */
   constructor(host: Host, state: RootfsState) {
     this.#host = host
     this.#state = state
     this.#target = state.target
-    this.#notes = [...state.notes]
+    this.#notes = state.notes
     this.#namespace = state.namespace
-    const { target, namespace, mountId, dev } = state
-    this.whereabouts = { target, namespace, mountId, dev }
     this.#mountFd = state.mountFd
     this.#phase = state.target === undefined ? 'detached' : 'attached'
     if (state.mountFd !== undefined) {
-      dropped.register(this, { fd: state.mountFd, host, reservations: state.reservations }, this)
+      dropped.register(this, { fd: state.mountFd, host, claim: state.claim }, this)
     }
   }
 
@@ -145,8 +146,7 @@ export class Rootfs {
    * @see move_mount(2), Linux 5.2
    */
   async attach(target: PathLike, options: AttachOptions = {}): Promise<void> {
-    const flow = this.#attach(target, options)
-    return this.#exclusive(() => drive(flow))
+    return this.#exclusive(this.#attach(target, options))
   }
 
   /** As `attach`; blocks. */
@@ -188,16 +188,17 @@ export class Rootfs {
       if (error instanceof MountError && failedStep(error)?.subject?.option === 'propagation') {
         dropped.unregister(this)
         binding.closeOwned(this.#mountFd!)
+        binding.dropClaim(this.#state.claim)
         this.#gone()
       }
       throw diagnoseAttach(error)
     }
-    this.#notes.push(...plan.notes)
+    this.#notes = [...this.#notes, ...plan.notes]
     dropped.unregister(this)
     this.#target = path
     this.#namespace = namespace
-    Object.assign(this.whereabouts, { target: path, namespace })
-    this.whereabouts.attached?.()
+    const { claim, mountId, dev } = this.#state
+    if (claim !== 0) binding.settleClaim(claim, mountId, dev, namespace)
     this.#phase = 'attached'
     // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
     binding.closeOwned(this.#mountFd!)
@@ -213,44 +214,47 @@ export class Rootfs {
    *   `lazy: false`, it is in use. Nothing has been unmounted then
    * @see umount2(2), openat2(2) (Linux 5.6), statx(2)
    */
-  async unmount(options: UnmountOptions = {}): Promise<void> {
-    const lazy = checkLazy(options)
-    if (this.#phase === 'gone') return
-    return this.#exclusive(() => drive(this.#unmount(lazy)))
+  unmount(options: UnmountOptions = {}): Promise<void> {
+    try {
+      const way = parseWay(options)
+      if (this.#phase === 'gone') return Promise.resolve()
+      return traced('unmount', this.#target, (trace) => this.#exclusive(this.#unmount(way), trace))
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /** As `unmount`; blocks. */
   unmountSync(options: UnmountOptions = {}): void {
-    const lazy = checkLazy(options)
+    const way = parseWay(options)
     if (this.#phase === 'gone') return
     this.#alone()
-    driveSync(this.#unmount(lazy))
+    tracedSync('unmount', this.#target, (trace) => driveSync(this.#unmount(way), trace))
   }
 
-  *#unmount(lazy: boolean): Flow<void> {
+  *#unmount(way: UnmountWay): Flow<void> {
     if (this.#phase === 'released')
       throw invalidState('the rootfs was released: its mount is no longer this handle’s')
     if (this.#phase === 'gone') return
     const { namespace, reaping: pool } = this.#host.here()
+    const { mountId, dev, kind, claim } = this.#state
     if (this.#phase === 'detached') {
       dropped.unregister(this)
       const fd = this.#mountFd!
       this.#gone()
-      yield { plan: planCloseMount(fd), pool, abortable: false }
+      yield { plan: planCloseMount(fd, claim, way.early), pool, abortable: false }
       return
     }
     if (this.#namespace !== namespace) {
       throw invalidState('the rootfs was attached in another mount namespace than the caller is in now')
     }
-    const { mountId, dev, kind } = this.#state
-    yield* unmountAttached(this.#host, pool, { target: this.#target!, mountId, dev, kind }, lazy)
+    yield* unmountAttached(this.#host, pool, { target: this.#target!, mountId, dev, kind, claim }, way)
     this.#gone()
   }
 
   #gone(): void {
     this.#phase = 'gone'
     this.#mountFd = undefined
-    for (const reservation of this.#state.reservations) reservation.release()
   }
 
   /**
@@ -266,7 +270,7 @@ export class Rootfs {
     if (fd !== undefined) {
       dropped.unregister(this)
       binding.disown(fd)
-      for (const reservation of this.#state.reservations) reservation.release()
+      binding.dropClaim(this.#state.claim)
     }
     this.#phase = 'released'
     return fd
@@ -288,26 +292,31 @@ export class Rootfs {
   }
 
   #alone(): void {
-    if (this.#busy) throw invalidState('another operation on this rootfs is under way')
+    if (this.#operations > 0) throw invalidState('another operation on this rootfs is under way')
   }
 
-  #exclusive(run: () => Promise<void>): Promise<void> {
-    const before = this.#busy ?? Promise.resolve()
-    const mine = before.catch(() => {}).then(run)
-    const tail = mine.finally(() => {
-      if (this.#busy === tail) this.#busy = undefined
-    })
-    tail.catch(() => {})
-    this.#busy = tail
+  /** One operation at a time, in the order of the calls. */
+  #exclusive(flow: Flow<void>, trace?: Trace): Promise<void> {
+    const run = () => drive(this.#counted(flow), undefined, trace)
+    const mine = this.#operations++ === 0 ? run() : this.#last!.then(run, run)
+    this.#last = mine
     return mine
+  }
+
+  *#counted(flow: Flow<void>): Flow<void> {
+    try {
+      yield* flow
+    } finally {
+      this.#operations--
+    }
   }
 }
 
-function checkLazy(options: UnmountOptions): boolean {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw invalidArgType('options', 'an object', options)
-  for (const key of Object.keys(options)) if (key !== 'lazy') throw unknownOption(`options.${key}`, ['lazy'])
-  const { lazy = true } = options
+function parseWay(options: UnmountOptions): UnmountWay {
+  const { lazy = true, wait = 'namespace' } = checkKeys(options, 'options', ['lazy', 'wait'])
   if (typeof lazy !== 'boolean') throw invalidArgType('options.lazy', 'boolean', lazy)
-  return lazy
+  if (wait !== 'namespace' && wait !== 'teardown') {
+    throw invalidArgValue('options.wait', wait, "must be one of 'namespace', 'teardown'")
+  }
+  return { lazy, early: wait === 'namespace' }
 }

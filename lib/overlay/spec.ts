@@ -7,7 +7,8 @@
  */
 import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
 import { type Idmap, type IdmapOption, isMapped, parseIdmap } from '../idmap.js'
-import { cString, type PathLike } from '../path.js'
+import { bytesOf, type PathLike } from '../path.js'
+import type { Hole, PathText } from '../program/step.js'
 import {
   type MountAttributes,
   type ParsedAttributes,
@@ -88,6 +89,14 @@ export interface MountSpec {
   readonly propagation: number | undefined
 }
 
+/** A spec as the rungs plan it: its paths may be holes, and so may the texts of its mapping. */
+export interface Planned extends Omit<MountSpec, 'upperdir' | 'workdir' | 'target' | 'idmap'> {
+  readonly upperdir: PathText | undefined
+  readonly workdir: PathText | undefined
+  readonly target: PathText | undefined
+  readonly idmap: Idmap | { readonly uidMap: Hole; readonly gidMap: Hole } | undefined
+}
+
 /** The kernel's OVL_MAX_STACK. */
 const maxLayers = 500
 
@@ -112,17 +121,17 @@ export function parseStack(options: StackOptions): StackSpec {
   return stackOf(raw)
 }
 
-/** Checks the options of `stack.mount`; `stackIdmap` is what the stack was opened with. */
-export function parseMount(options: StackMountOptions, stack: StackSpec): MountSpec {
-  const raw = checkKeys(options, 'options', mountKeys)
-  return mountOf(raw, stack)
+/** Checks the options of `stack.mount`; `name` is what errors call them. */
+export function parseMount(options: StackMountOptions, stack: StackSpec, name = 'options'): MountSpec {
+  const raw = checkKeys(options, name, mountKeys)
+  return mountOf(raw, stack, name)
 }
 
 /** Checks the options of `mountOverlay`. */
 export function parseOverlay(options: OverlayMountOptions): { stack: StackSpec; mount: MountSpec } {
   const raw = checkKeys(options, 'options', [...new Set([...stackKeys, ...mountKeys])])
   const stack = stackOf(raw)
-  return { stack, mount: mountOf({ ...raw, idmap: undefined }, stack) }
+  return { stack, mount: mountOf({ ...raw, idmap: undefined }, stack, 'options') }
 }
 
 function stackOf(raw: Raw): StackSpec {
@@ -133,7 +142,7 @@ function stackOf(raw: Raw): StackSpec {
   if (count > maxLayers) {
     throw outOfRange('options.lowerdir', `at most ${maxLayers} layers, data-only ones included`, count)
   }
-  const idmap = optionalIdmap(raw)
+  const idmap = optionalIdmap(raw, 'options')
   return { layers: [...lower, ...data], dataLayers: data.length, idmap }
 }
 
@@ -154,76 +163,77 @@ function parseLayers(value: unknown, name: string): Layer[] {
 }
 
 function parsePath(value: unknown, name: string): Buffer {
-  return absolute(cString(value as PathLike, name).subarray(0, -1))
+  const bytes = bytesOf(value as PathLike, name)
+  // the caller may write to his own bytes while they are waited for
+  return absolute(typeof value === 'string' ? bytes : Buffer.from(bytes))
 }
 
-function optionalPath(raw: Raw, key: string): Buffer | undefined {
-  return raw[key] === undefined ? undefined : parsePath(raw[key], `options.${key}`)
+function optionalPath(raw: Raw, key: string, name: string): Buffer | undefined {
+  return raw[key] === undefined ? undefined : parsePath(raw[key], `${name}.${key}`)
 }
 
-function optionalIdmap(raw: Raw): Idmap | undefined {
+function optionalIdmap(raw: Raw, name: string): Idmap | undefined {
   if (raw['idmap'] === undefined) return undefined
-  const idmap = parseIdmap(raw['idmap'], 'options.idmap')
+  const idmap = parseIdmap(raw['idmap'], `${name}.idmap`)
   return isMapped(idmap) || typeof idmap.userns === 'number' ? idmap : { userns: absolute(idmap.userns) }
 }
 
-function mountOf(raw: Raw, stack: StackSpec): MountSpec {
-  const upperdir = optionalPath(raw, 'upperdir')
-  const workdir = optionalPath(raw, 'workdir')
-  const target = optionalPath(raw, 'target')
-  const upper = parseUpper(raw['upper'])
+function mountOf(raw: Raw, stack: StackSpec, name: string): MountSpec {
+  const upperdir = optionalPath(raw, 'upperdir', name)
+  const workdir = optionalPath(raw, 'workdir', name)
+  const target = optionalPath(raw, 'target', name)
+  const upper = parseUpper(raw['upper'], `${name}.upper`)
   const create = raw['create'] === undefined ? false : raw['create']
-  if (typeof create !== 'boolean') throw invalidArgType('options.create', 'boolean', create)
-  const options = parseOptions(raw['options'], 'options.options')
-  const attributes = parseAttributes(raw['attributes'], 'options.attributes')
-  const propagation = parsePropagation(raw['propagation'], 'options.propagation')
-  const idmap = optionalIdmap(raw)
+  if (typeof create !== 'boolean') throw invalidArgType(`${name}.create`, 'boolean', create)
+  const options = parseOptions(raw['options'], `${name}.options`)
+  const attributes = parseAttributes(raw['attributes'], `${name}.attributes`)
+  const propagation = parsePropagation(raw['propagation'], `${name}.propagation`)
+  const idmap = optionalIdmap(raw, name)
 
   if ((upperdir === undefined) !== (workdir === undefined)) {
     const missing = upperdir === undefined ? 'upperdir' : 'workdir'
     throw invalidArgValue(
-      `options.${missing}`,
+      `${name}.${missing}`,
       undefined,
       'is missing: upperdir and workdir are given both or neither',
     )
   }
   if (target !== undefined && splitLast(target) === undefined) {
     throw invalidArgValue(
-      'options.target',
+      `${name}.target`,
       raw['target'],
       "must be a directory below '/' and not end in '..'",
     )
   }
   if (target === undefined && propagation !== undefined) {
     throw invalidArgValue(
-      'options.propagation',
+      `${name}.propagation`,
       raw['propagation'],
       'needs a target: it is set after the attach',
     )
   }
   if (upper !== 'asis') {
-    if (upperdir === undefined) throw invalidArgValue('options.upper', upper, 'needs an upperdir')
-    if (!(idmap ?? stack.idmap)) throw invalidArgValue('options.upper', upper, 'needs an idmap')
+    if (upperdir === undefined) throw invalidArgValue(`${name}.upper`, upper, 'needs an upperdir')
+    if (!(idmap ?? stack.idmap)) throw invalidArgValue(`${name}.upper`, upper, 'needs an idmap')
   }
   if (stack.layers.length === 1 && upperdir === undefined && options.list.length > 0) {
     throw invalidArgValue(
-      'options.options',
+      `${name}.options`,
       raw['options'],
       'cannot be used: one layer without an upperdir is a clone of it, not an overlay',
     )
   }
   if (stack.dataLayers > 0 && stack.layers.length - stack.dataLayers === 1 && upperdir === undefined) {
-    throw invalidArgValue('options.datadir', raw['datadir'], 'needs an upperdir or a second lower layer')
+    throw invalidArgValue(`${name}.datadir`, raw['datadir'], 'needs an upperdir or a second lower layer')
   }
   return { upperdir, workdir, target, idmap, upper, create, options, attributes, propagation }
 }
 
-function parseUpper(value: unknown): MountSpec['upper'] {
+function parseUpper(value: unknown, name: string): MountSpec['upper'] {
   if (value === undefined) return 'asis'
-  if (typeof value !== 'string')
-    throw invalidArgType('options.upper', "one of 'asis', 'shifted', 'idmapped'", value)
+  if (typeof value !== 'string') throw invalidArgType(name, "one of 'asis', 'shifted', 'idmapped'", value)
   if (value !== 'asis' && value !== 'shifted' && value !== 'idmapped') {
-    throw invalidArgValue('options.upper', value, "must be one of 'asis', 'shifted', 'idmapped'")
+    throw invalidArgValue(name, value, "must be one of 'asis', 'shifted', 'idmapped'")
   }
   return value
 }

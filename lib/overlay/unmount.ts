@@ -7,22 +7,22 @@ import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
 import { renderCall, shownInErrors } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
-import { failedStep, type Pool, UnexpectedError } from '../program/pool.js'
+import { type Pool, UnexpectedError } from '../program/pool.js'
 import { statxField } from '../program/step.js'
 import { splitLast } from './bytes.js'
 import type { Host } from './host.js'
-import { type Attached, planUnmount } from './reap.js'
+import { type Attached, openAbove, planUnmount, type UnmountWay } from './reap.js'
 
-export function* unmountAttached(host: Host, pool: Pool, attached: Attached, lazy: boolean): Flow<void> {
-  let target = attached.target
+export function* unmountAttached(host: Host, pool: Pool, attached: Attached, way: UnmountWay): Flow<void> {
+  let { target } = attached
   for (let resolved = false; ; resolved = true) {
-    const { plan, open } = planUnmount({ ...attached, target }, lazy, host.features)
+    const { plan, fills } = planUnmount(resolved ? { ...attached, target } : attached, way, host.features)
     try {
-      yield { plan, pool, abortable: false }
+      yield { plan, fills, pool, abortable: false }
       return
     } catch (error) {
       // a symbolic link on the way: the check of the mount's id makes following it safe
-      const viaLink = error instanceof MountError && error.code === 'ELOOP' && failedStep(error) === open
+      const viaLink = error instanceof MountError && error.code === 'ELOOP' && error.step === openAbove
       if (viaLink && !resolved) target = resolveParent(target)
       else throw unmountFailure(error, target)
     }

@@ -3,6 +3,7 @@
  *
  *   create      mkdirat of what is missing            undone by unlinkat, only of what was made
  *   open        openat of upperdir and workdir
+ *   claim       refused if another mount of the process has one of them; before anything is done to them
  *   shifted     fchownat of the upper's top
  *   idmapped    a clone of the directory above both, idmapped as the layers are; both are opened again
  *               below it and must be the same directories
@@ -13,24 +14,31 @@ import type { Features } from '../host/features.js'
 import type { Idmap } from '../idmap.js'
 import * as c from '../program/calls.js'
 import { cwd, type PlanBuilder } from '../program/plan.js'
-import { type FdArg, type Register, type Slot, type Step, statxField } from '../program/step.js'
+import {
+  about,
+  type FdArg,
+  isHole,
+  type PathText,
+  type Register,
+  type Slot,
+  type Step,
+  statxField,
+} from '../program/step.js'
 import { isAcl, shiftAcl } from './acl.js'
 import { ancestors, commonParent, relativeTo } from './bytes.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
 import { idsOnDisk, mappedIds, type Owner, ownerOnDisk } from './owner.js'
-import type { MountSpec } from './spec.js'
+import type { Planned } from './spec.js'
 
 export interface Upper {
   readonly upper: Slot
   readonly work: Slot
-  /** tells which directory the upper is */
-  readonly identity: Step
   /** of `'idmapped'`: the tree that both lie in, to be closed after the mount was made */
   readonly tree: Slot | undefined
 }
 
 export interface UpperInput {
-  readonly spec: MountSpec
+  readonly spec: Planned
   readonly idmap: Idmap | undefined
   /** the namespace of `idmap`, if an fd of it is there already or will be */
   readonly userns: () => FdArg
@@ -56,7 +64,7 @@ export function createSteps(
   ]
   const above = new Map<string, Buffer>()
   for (const { path } of dirs) {
-    if (path && parents) for (const dir of ancestors(path)) above.set(dir.toString('latin1'), dir)
+    if (path && parents) for (const dir of ancestors(known(path))) above.set(dir.toString('latin1'), dir)
   }
   for (const path of above.values()) {
     b.add(c.mkdir(path, 0o777, { tolerate: [EEXIST], subject: { option: 'create', path } }))
@@ -64,16 +72,20 @@ export function createSteps(
   let upper: Step | undefined
   for (const { option, path, mode } of dirs) {
     if (path === undefined) continue
-    const made = c.mkdir(path, mode, { tolerate: [EEXIST], subject: { option, path } })
+    const made = c.mkdir(path, mode, { tolerate: [EEXIST], subject: about(option, path) })
     b.add(made)
     b.undo(made, c.rmdir(cwd, path))
     // a CREATE that fails late leaves its own directories in the work directory
-    if (option === 'workdir')
-      for (const name of ['/index', '/work'])
-        b.undo(made, c.rmdir(cwd, Buffer.concat([path, Buffer.from(name)])))
+    if (option === 'workdir') for (const name of ['/index', '/work']) b.undo(made, c.rmdir(cwd, [path, name]))
     if (option === 'upperdir') upper = made
   }
   return upper
+}
+
+/** A path that a plan is made for: plans that need to look into it are not made with holes. */
+export function known(path: PathText): Buffer {
+  if (isHole(path)) throw new Error(`${path.name} is not known yet`)
+  return path
 }
 
 const EEXIST = 17
@@ -83,14 +95,16 @@ const ENOENT = 2
 export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undefined): Upper | undefined {
   const { spec, features } = input
   if (spec.upperdir === undefined || spec.workdir === undefined) return undefined
-  const open = (name: string, path: Buffer): Slot => {
+  const open = (name: string, path: PathText): Slot => {
     const slot = b.slot(name)
-    b.add(c.openat(slot, cwd, path, directoryFlags(features), { subject: { option: `${name}dir`, path } }))
+    b.add(c.openat(slot, cwd, path, directoryFlags(features), { subject: about(`${name}dir`, path) }))
     b.always(c.close(slot))
     return slot
   }
   const upper = open('upper', spec.upperdir)
   const work = open('work', spec.workdir)
+  b.add(c.claim(upper, { subject: about('upperdir', spec.upperdir) }))
+  b.add(c.claim(work, { subject: about('workdir', spec.workdir) }))
   if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(idsOnDisk(spec, input.idmap), 0, 0))
   if (made) adoptTop(b, upper, input, made)
   if (spec.options.resetVolatile) {
@@ -98,14 +112,8 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
     b.add(c.unlink(work, 'work/incompat/volatile/dirty', extra))
     b.add(c.rmdir(work, 'work/incompat/volatile', extra))
   }
-  const inode = remembered(b, 'upper')
-  const identity = c.statxFd(upper, features.uniqueMountId, {
-    report: true,
-    ...(spec.upper === 'idmapped' ? { remember: inode.remember } : {}),
-  })
-  b.add(identity)
-  if (spec.upper !== 'idmapped') return { upper, work, identity, tree: undefined }
-  return { ...idmappedUpper(b, input, inode, work), identity }
+  if (spec.upper !== 'idmapped') return { upper, work, tree: undefined }
+  return idmappedUpper(b, input, upper, work)
 }
 
 interface Remembered {
@@ -128,31 +136,33 @@ function remembered(b: PlanBuilder, name: string): Remembered {
 function idmappedUpper(
   b: PlanBuilder,
   { spec, userns, features }: UpperInput,
-  inode: Remembered,
+  upper: Slot,
   work: Slot,
-): Pick<Upper, 'upper' | 'work' | 'tree'> {
-  const paths = [spec.upperdir!, spec.workdir!] as const
+): Upper {
+  const paths = [known(spec.upperdir!), known(spec.workdir!)] as const
   const parent = commonParent(paths)
   if (parent === undefined) {
     throw invalidArgValue('options.upper', spec.upper, "needs an upperdir and a workdir without '..'")
   }
+  const inode = remembered(b, 'upper')
   const workInode = remembered(b, 'work')
+  b.add(c.statxFd(upper, features.uniqueMountId, { remember: inode.remember }))
   b.add(c.statxFd(work, features.uniqueMountId, { remember: workInode.remember }))
   const above = b.slot('above upper and work')
   const tree = b.slot('upper tree')
   b.add(
-    c.openat(above, cwd, parent, f.O_PATH | f.O_DIRECTORY, { subject: { option: 'upperdir', path: parent } }),
+    c.openat(above, cwd, parent, f.O_PATH | f.O_DIRECTORY, { subject: about('upperdir', parent) }),
     c.cloneTreeAttr(
       tree,
       above,
       { set: f.MOUNT_ATTR_IDMAP, userns: userns() },
-      { subject: { option: 'upperdir', path: parent } },
+      { subject: about('upperdir', parent) },
     ),
   )
   b.always(c.close(above))
   const reopen = (name: string, path: Buffer, { expect }: Remembered): Slot => {
     const slot = b.slot(`idmapped ${name}`)
-    const subject = { option: `${name}dir`, path }
+    const subject = about(`${name}dir`, path)
     const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS | f.RESOLVE_NO_XDEV
     b.add(
       c.openat2(slot, tree, relativeTo(parent, path), directoryFlags(features), beneath, { subject }),
@@ -167,7 +177,7 @@ function idmappedUpper(
 /** A new upper looks to the container as the top layer does. */
 function adoptTop(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): void {
   const { top } = input
-  const subject = { option: 'upperdir', path: input.spec.upperdir! }
+  const subject = about('upperdir', input.spec.upperdir!)
   const isRoots = top.uid === 0 && top.gid === 0
   const onDisk = idsOnDisk(input.spec, input.idmap)
   if (input.spec.upper !== 'shifted' || !isRoots) {
@@ -182,9 +192,7 @@ function adoptTop(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): v
 }
 
 function chownUpper(b: PlanBuilder, upper: Slot, { spec }: UpperInput, owner: Owner, ifDone?: Step): void {
-  b.add(
-    c.fchown(upper, owner.uid, owner.gid, { ifDone, subject: { option: 'upperdir', path: spec.upperdir! } }),
-  )
+  b.add(c.fchown(upper, owner.uid, owner.gid, { ifDone, subject: about('upperdir', spec.upperdir!) }))
 }
 
 /**

@@ -10,6 +10,7 @@ import { cwd } from './plan.js'
 import {
   type Arg,
   type FdArg,
+  type Hole,
   type MountAttrArg,
   type Slot,
   type Step,
@@ -20,7 +21,7 @@ import {
 export type Extra = Omit<Step, 'call' | 'args' | 'out'>
 
 const fd = (value: FdArg): Arg => ({ kind: 'fd', fd: value })
-const int = (value: number | bigint, flags?: string): Arg => ({ kind: 'int', value, flags })
+const int = (value: number | bigint | Hole, flags?: string): Arg => ({ kind: 'int', value, flags })
 const text = (value: Text): Arg => ({ kind: 'text', text: value })
 const nothing: Arg = { kind: 'null' }
 const attr = (value: Partial<MountAttrArg>): Arg => ({
@@ -209,6 +210,25 @@ export const sameInode = (identity: { dev: bigint; ino: bigint }) => [
   { field: statxField.dev, value: identity.dev },
 ]
 
+/** statx(fd, "", AT_EMPTY_PATH, …): the directory becomes the program's own; EBUSY if another mount of the process has it */
+export const claim = (what: FdArg, extra?: Extra): Step => ({
+  call: 'claim',
+  args: [fd(what), { kind: 'out', what: 'statx' }],
+  ...extra,
+})
+/** A claim whose mount has just left the namespace: who wants its directories waits until it is dropped. */
+export const retireClaim = (claim: Hole | number, extra?: Extra): Step => ({
+  call: 'retire_claim',
+  args: [int(claim)],
+  ...extra,
+})
+/** The directories of a claim are free again. */
+export const dropClaim = (claim: Hole | number, extra?: Extra): Step => ({
+  call: 'drop_claim',
+  args: [int(claim)],
+  ...extra,
+})
+
 /** fstatfs(fd, buffer) */
 export const fstatfs = (what: FdArg, extra?: Extra): Step => ({
   call: 'fstatfs',
@@ -277,7 +297,7 @@ export const restoreFsids = (uid: number, gid: number, extra?: Extra): Step => (
 })
 
 /** A user namespace with these maps (native/userns.h lists the calls it makes). */
-export const userns = (out: Slot, uidMap: string, gidMap: string, extra?: Extra): Step => ({
+export const userns = (out: Slot, uidMap: Text, gidMap: Text, extra?: Extra): Step => ({
   call: 'userns',
   args: [text(uidMap), text(gidMap)],
   out,

@@ -42,6 +42,9 @@ const composites: Partial<Record<CallName, readonly string[]>> = {
   ],
   assume_fsids: ['prctl', 'capget', 'setfsgid', 'setfsuid', 'capset'],
   restore_fsids: ['setfsuid', 'setfsgid', 'prctl'],
+  claim: ['statx'],
+  retire_claim: [],
+  drop_claim: [],
 }
 
 interface Weight {
@@ -93,7 +96,8 @@ const weights: Partial<Record<CallName, (step: Step, detached: Map<number, numbe
     if (arg?.kind !== 'fd' || !isSlot(arg.fd)) return free
     const grace = detached.get(arg.fd.slot)
     detached.delete(arg.fd.slot)
-    return grace === undefined ? free : { writes: 1, grace }
+    if (grace === undefined) return step.endsSuperblock ? { writes: 0, grace: 1 } : free
+    return { writes: 1, grace }
   },
 }
 

@@ -10,7 +10,7 @@ import { printable } from '../errors.js'
 import { flagNames } from '../flags/names.js'
 import { openFlagsNotation } from '../notation.js'
 import type { Plan } from './plan.js'
-import { type Arg, calls, type FdArg, type IntArg, isSlot, type Step, type Text } from './step.js'
+import { type Arg, calls, type FdArg, type IntArg, isHole, isSlot, type Step, type Text } from './step.js'
 
 function renderFd(fd: FdArg, max = Number.POSITIVE_INFINITY): string {
   const name = fd.name.length > max ? `${fd.name.slice(0, max)}...` : fd.name
@@ -22,13 +22,13 @@ export const shownInErrors = 300
 
 /** `max`: bytes of it that are shown; what is longer ends in `"...`, as strace has it. */
 export function renderText(text: Text, max = Number.POSITIVE_INFINITY): string {
-  const parts = typeof text === 'string' || text instanceof Uint8Array ? [text] : text
+  const parts = typeof text === 'string' || text instanceof Uint8Array || isHole(text) ? [text] : text
   let shown = ''
   let left = max
   for (const part of parts) {
     if (left < 0) break
     if (typeof part !== 'string' && !(part instanceof Uint8Array)) {
-      const fd = isSlot(part) || part.fd < 0 ? `{${part.name}}` : String(part.fd)
+      const fd = isHole(part) || isSlot(part) || part.fd < 0 ? `{${part.name}}` : String(part.fd)
       shown += fd
       left -= fd.length
       continue
@@ -42,6 +42,7 @@ export function renderText(text: Text, max = Number.POSITIVE_INFINITY): string {
 
 function renderInt({ value, flags, symbol }: IntArg): string {
   if (symbol !== undefined) return symbol
+  if (isHole(value)) return `{${value.name}}`
   if (flags === undefined) return String(value)
   if (flags === '0') return `0${value.toString(8)}`
   return flags === 'O' ? openFlagsNotation(Number(value)) : flagNames(value, ...flags.split(' '))

@@ -10,7 +10,7 @@
  */
 import { type Cost, costOf } from './cost.js'
 import { renderPlan } from './explain.js'
-import type { FdArg, HeldFd, Register, Slot, Step } from './step.js'
+import type { FdArg, HeldFd, Hole, Register, Slot, Step } from './step.js'
 
 /** Steps that several plans share. They may use slots; no step of them depends on another's success. */
 export type Fragment = readonly Step[]
@@ -21,6 +21,7 @@ export interface PlanParts {
   readonly parts: readonly Fragment[]
   readonly slots: number
   readonly registers: number
+  readonly holes: number
   readonly inputs: readonly (readonly [Slot, number])[]
   readonly outputs: readonly Slot[]
   readonly notes: readonly string[]
@@ -39,6 +40,8 @@ export class Plan implements PlanParts {
   readonly slots: number
   /** @internal */
   readonly registers: number
+  /** @internal what each run has to fill in */
+  readonly holes: number
   /** @internal */
   readonly inputs: readonly (readonly [Slot, number])[]
   /** @internal */
@@ -51,6 +54,7 @@ export class Plan implements PlanParts {
     this.parts = parts.parts
     this.slots = parts.slots
     this.registers = parts.registers
+    this.holes = parts.holes
     this.inputs = parts.inputs
     this.outputs = parts.outputs
     this.notes = parts.notes
@@ -71,15 +75,12 @@ export class Plan implements PlanParts {
     return undefined
   }
 
+  #indices: Map<Step, number> | undefined
+
   /** @internal Where a step of this plan stands, or -1. */
   indexOf(step: Step): number {
-    let base = 0
-    for (const part of this.parts) {
-      const index = part.indexOf(step)
-      if (index >= 0) return base + index
-      base += part.length
-    }
-    return -1
+    this.#indices ??= new Map(this.steps.map((each, i) => [each, i]))
+    return this.#indices.get(step) ?? -1
   }
 
   /** What a successful run costs: counted from the steps. */
@@ -107,6 +108,7 @@ export class PlanBuilder {
   readonly #notes: string[] = []
   #slots: number
   #registers: number
+  #holes = 0
 
   /** `slots` and `registers`: how many the fragments to be added have taken already. */
   constructor(title: string, slots = 0, registers = 0) {
@@ -117,6 +119,17 @@ export class PlanBuilder {
 
   slot(name: string): Slot {
     return { slot: this.#slots++, name }
+  }
+
+  /** What the runs of this plan differ in; each is filled in the order of their making. */
+  hole(name: string): Hole {
+    return { hole: this.#holes++, name }
+  }
+
+  /** There are so many holes, which were made elsewhere. */
+  holes(count: number): this {
+    this.#holes = count
+    return this
   }
 
   register(name: string): Register {
@@ -172,6 +185,7 @@ export class PlanBuilder {
       parts: tail.length > 0 ? [...this.#fragments, tail] : this.#fragments,
       slots: this.#slots,
       registers: this.#registers,
+      holes: this.#holes,
       inputs: this.#inputs,
       outputs: this.#outputs,
       notes: this.#notes,

@@ -1,64 +1,88 @@
 /**
  * Runs plans on owned threads: the one place where a plan becomes a native call.
  *
- * A failure becomes a MountError here, with the failing call printed from the plan's own step. What a
- * caller may want to know of an expectation that was not met is in `UnexpectedError`.
+ * A plan with holes is sent to the addon once, and kept there as long as it is kept here; each run crosses with
+ * what fills the holes and nothing else. A failure becomes a MountError here, with the failing call printed from
+ * the plan's own step. What a caller may want to know of an expectation that was not met is in `UnexpectedError`.
  */
 import { binding } from '../binding.js'
 import { MountError, SyscallError } from '../errors.js'
 import { whenAborted } from './abort.js'
-import { encode } from './encode.js'
+import { encode, encodeFills, encodeRuns } from './encode.js'
 import { renderCall, shownInErrors } from './explain.js'
+import { fillStep } from './fill.js'
 import type { Plan } from './plan.js'
-import { decodeResult, type ProgramResult } from './result.js'
-import type { Step } from './step.js'
+import { decodeResult, type ProgramResult, type Timing } from './result.js'
+import type { Fill, Step } from './step.js'
 
-/** A program that ran to its end. */
+/** A program that ran to its end, or to the step that answers. */
 export interface Outcome {
   readonly plan: Plan
   /** fds in the order of the plan's outputs */
   readonly outputs: readonly number[]
-  /** what a `report` step filled */
+  /** number of what it has claimed; 0 if that is nothing */
+  readonly claim: number
+  /** what a `report` step filled; to be read before another program is waited for */
   report(step: Step): Buffer | undefined
+  /** the same, to be kept for longer */
+  copy(): Outcome
 }
 
 /** A step found something else than its plan expected: a swapped directory, a mount that is not ours. */
 export class UnexpectedError extends Error {
   readonly plan: Plan
+  /** index of it, and itself with the holes filled */
+  readonly index: number
   readonly step: Step
   /** the statx or statfs buffer that differed */
   readonly found: Buffer
 
-  constructor(plan: Plan, step: Step, found: Buffer) {
+  constructor(plan: Plan, index: number, step: Step, found: Buffer) {
     super(`unexpected result of ${renderCall(step)}`)
     this.plan = plan
+    this.index = index
     this.step = step
     this.found = found
   }
 }
 
-/** The failing step of a MountError, for diagnose.ts; errors are for users, steps are not. */
-const failedSteps = new WeakMap<MountError, Step>()
-export const failedStep = (error: MountError): Step | undefined => failedSteps.get(error)
+/** What of a failed program is for diagnose.ts and compose.ts: errors are for users, steps are not. */
+interface Failure {
+  readonly step: Step
+  readonly claim: number
+}
+const failures = new WeakMap<MountError, Failure>()
+/** The failing step of a MountError. */
+export const failedStep = (error: MountError): Step | undefined => failures.get(error)?.step
+/** The claim that was in the way of a step that failed with EBUSY. */
+export const claimInTheWay = (error: MountError): number => failures.get(error)?.claim ?? 0
 
-interface Waiting {
-  readonly plan: Plan
-  resolve(outcome: Outcome): void
-  reject(error: unknown): void
+/** Told once how a program has ended: an outcome, or an error. */
+export type Done = (error: unknown, outcome: Outcome | undefined) => void
+
+/** Is told what ran and how long each step took; while there is one, steps are timed. */
+export interface Trace {
+  ran(plan: Plan, fills: readonly Fill[], timings: readonly Timing[]): void
 }
 
-const waiting = new Map<number, Waiting>()
+/** What of a flow's request concerns the pool. */
+type Runnable = { readonly plan: Plan; readonly fills?: readonly Fill[] | undefined }
+
+/** What is to be done with the result of a job. */
+const waiting = new Map<number, (result: ProgramResult) => void>()
 let lastJob = 0
 let dispatching = false
 
-function dispatch(job: number, bytes: Buffer): void {
-  const entry = waiting.get(job)
-  if (entry === undefined) return
-  waiting.delete(job)
-  try {
-    entry.resolve(conclude(entry.plan, decodeResult(bytes)))
-  } catch (error) {
-    entry.reject(error)
+let view: DataView = new DataView(new ArrayBuffer(0))
+
+function dispatch(memory: Uint8Array, words: number): void {
+  if (memory.buffer !== view.buffer) view = viewOf(memory)
+  for (let at = 0; at < words; ) {
+    const result = decodeResult(view, at)
+    at += result.words
+    const ended = waiting.get(result.job)
+    waiting.delete(result.job)
+    ended?.(result)
   }
 }
 
@@ -70,12 +94,44 @@ export interface PoolOptions {
   readonly cpus: readonly number[]
 }
 
+/** What a pool is doing, as the addon counts it. */
+export interface PoolCounts {
+  /** programs that wait for a thread */
+  readonly queued: number
+  /** programs that wait for directories whose last mount is still being taken down */
+  readonly parked: number
+  readonly running: number
+  /** most that ever waited for a thread at a time */
+  readonly mostQueued: number
+  /** programs that have been run */
+  readonly ran: number
+}
+
 /** Ends the threads of pools that nobody can reach any more; one with jobs is reached by them. */
 const dropped = new FinalizationRegistry<number>((id) => binding.closePool(id))
 
+/** Plans that the addon keeps: a plan that is collected here goes there too. */
+const kept = new WeakMap<Plan, number>()
+const collected = new FinalizationRegistry<number>((program) => binding.dropProgram(program))
+
+function programOf(plan: Plan): number | Uint8Array {
+  if (plan.holes === 0) return encode(plan)
+  let program = kept.get(plan)
+  if (program === undefined) {
+    program = binding.prepare(encode(plan))
+    if (program === 0) throw new Error(`overlayfd: the addon refused the program of plan ${plan.title}`)
+    kept.set(plan, program)
+    collected.register(plan, program)
+  }
+  return program
+}
+
 export class Pool {
   readonly #id: number
-  readonly #pending = new Set<Promise<Outcome>>()
+  readonly threads: number
+  #pending = 0
+  /** who waits until fewer than so many are pending */
+  #waiters: { readonly fewerThan: number; readonly resolve: () => void }[] = []
 
   constructor({ name, threads, cpus }: PoolOptions) {
     if (!dispatching) {
@@ -87,6 +143,7 @@ export class Pool {
       throw new SyscallError({ errno: -id, syscall: 'pthread_create', call: `pthread_create(${name})` })
     }
     this.#id = id
+    this.threads = threads
     dropped.register(this, id, this)
   }
 
@@ -95,54 +152,159 @@ export class Pool {
    *
    * @param signal aborts it while it is queued, or before the step that makes something visible
    */
-  run(plan: Plan, signal?: AbortSignal): Promise<Outcome> {
-    if (signal?.aborted) return Promise.reject(signal.reason)
-    const running = this.#submit(plan, signal)
-    this.#pending.add(running)
-    const done = () => this.#pending.delete(running)
-    running.then(done, done)
-    return running
-  }
-
-  get busy(): boolean {
-    return this.#pending.size > 0
-  }
-
-  /** Resolves when what runs now has ended; true if there was anything. */
-  async settle(): Promise<boolean> {
-    if (this.#pending.size === 0) return false
-    await Promise.allSettled(this.#pending)
-    return true
-  }
-
-  #submit(plan: Plan, signal: AbortSignal | undefined): Promise<Outcome> {
-    const job = nextJob()
-    return new Promise<Outcome>((resolve, reject) => {
-      let forget = () => {}
-      waiting.set(job, {
-        plan,
-        resolve(outcome) {
-          forget()
-          resolve(outcome)
-        },
-        reject(error) {
-          forget()
-          reject(error instanceof AbortedError ? signal?.reason : error)
-        },
-      })
-      try {
-        binding.submit(this.#id, job, encode(plan))
-      } catch (error) {
-        waiting.delete(job)
-        throw error
-      }
-      if (signal) forget = whenAborted(signal, () => binding.abort(this.#id, job))
+  run(plan: Plan, signal?: AbortSignal, fills?: readonly Fill[]): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      const done: Done = (error, outcome) => (outcome === undefined ? reject(error) : resolve(outcome.copy()))
+      this.start({ plan, fills }, done, signal)
     })
   }
 
+  /** As `run`; `done` is called from the event loop, or at once if the program could not be started. */
+  start(request: Runnable, done: Done, signal?: AbortSignal, trace?: Trace): void {
+    if (signal?.aborted) {
+      done(signal.reason, undefined)
+      return
+    }
+    const job = nextJob()
+    try {
+      this.#submit(job, request, trace !== undefined)
+    } catch (error) {
+      done(error, undefined)
+      return
+    }
+    this.#expect(job, request, done, signal, trace)
+  }
+
+  /**
+   * Starts several at once: those whose plans have holes cross to the addon together.
+   *
+   * @param done told of each, by its index
+   */
+  startAll(
+    requests: readonly Runnable[],
+    done: (index: number, error: unknown, outcome: Outcome | undefined) => void,
+    signal?: AbortSignal,
+    trace?: Trace,
+  ): void {
+    const together: [job: number, index: number][] = []
+    for (const [i, request] of requests.entries()) {
+      if (request.fills !== undefined && !signal?.aborted) together.push([nextJob(), i])
+      else this.start(request, (error, outcome) => done(i, error, outcome), signal, trace)
+    }
+    if (together.length === 0) return
+    const { memory, words } = encodeRuns(
+      together.map(([job, i]) => {
+        const { plan, fills } = requests[i]!
+        return { job, program: programOf(plan) as number, fills: fills! }
+      }),
+    )
+    binding.submitAll(this.#id, memory, words, trace !== undefined)
+    for (const [job, i] of together) {
+      this.#expect(job, requests[i]!, (error, outcome) => done(i, error, outcome), signal, trace)
+    }
+  }
+
+  #submit(job: number, { plan, fills }: Runnable, timed: boolean): void {
+    const program = programOf(plan)
+    const { memory, words } = fills ? encodeFills(fills) : { memory: undefined, words: 0 }
+    binding.submit(this.#id, job, program, memory, words, timed)
+  }
+
+  #expect(
+    job: number,
+    { plan, fills }: Runnable,
+    done: Done,
+    signal: AbortSignal | undefined,
+    trace: Trace | undefined,
+  ): void {
+    const forget = signal && whenAborted(signal, () => binding.abort(this.#id, job))
+    this.#pending++
+    waiting.set(job, (result) => {
+      forget?.()
+      this.#ended()
+      trace?.ran(plan, fills ?? [], result.timings)
+      let outcome: Outcome
+      try {
+        outcome = conclude(plan, fills, result)
+      } catch (error) {
+        done(error instanceof AbortedError ? signal?.reason : error, undefined)
+        return
+      }
+      done(undefined, outcome)
+    })
+  }
+
+  #ended(): void {
+    this.#pending--
+    if (this.#waiters.length === 0) return
+    const due = this.#waiters.filter(({ fewerThan }) => this.#pending < fewerThan)
+    if (due.length === 0) return
+    this.#waiters = this.#waiters.filter((waiter) => !due.includes(waiter))
+    for (const { resolve } of due) resolve()
+  }
+
+  /** Resolves when fewer than so many of its programs are waited for; rejects with the signal's reason. */
+  fewerThan(fewerThan: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    if (this.#pending < fewerThan) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const waiter = {
+        fewerThan,
+        resolve() {
+          forget?.()
+          resolve()
+        },
+      }
+      const forget =
+        signal &&
+        whenAborted(signal, () => {
+          this.#waiters = this.#waiters.filter((other) => other !== waiter)
+          reject(signal.reason)
+        })
+      this.#waiters.push(waiter)
+    })
+  }
+
+  /** How many of its programs somebody waits for. */
+  get pending(): number {
+    return this.#pending
+  }
+
+  /** Resolves when nothing of it is queued or runs, and nothing of what has answered; true if there was anything. */
+  async settle(): Promise<boolean> {
+    const { queued, parked, running } = this.counts
+    if (this.#pending === 0 && queued + parked + running === 0) return false
+    await this.fewerThan(1)
+    await this.#drain()
+    return true
+  }
+
+  #drain(): Promise<void> {
+    return new Promise((resolve) => {
+      const job = nextJob()
+      this.#pending++
+      waiting.set(job, () => {
+        this.#ended()
+        resolve()
+      })
+      binding.drain(this.#id, job)
+    })
+  }
+
+  get counts(): PoolCounts {
+    const [queued, parked, running, mostQueued, ran] = binding.poolCounts(this.#id)
+    return { queued: queued!, parked: parked!, running: running!, mostQueued: mostQueued!, ran: ran! }
+  }
+
   /** Runs the plan on a thread of the pool while the caller blocks. */
-  runSync(plan: Plan): Outcome {
-    return conclude(plan, decodeResult(binding.runSync(this.#id, encode(plan))))
+  runSync(plan: Plan, fills?: readonly Fill[], trace?: Trace): Outcome {
+    const program = programOf(plan)
+    const timed = trace !== undefined
+    const { memory, words } = fills ? encodeFills(fills) : { memory: undefined, words: 0 }
+    const bytes = binding.runSync(this.#id, program, memory, words, timed)
+    const result = decodeResult(viewOf(bytes))
+    trace?.ran(plan, fills ?? [], result.timings)
+    return conclude(plan, fills, result)
   }
 
   /** Ends the threads. Only when nothing is pending. */
@@ -151,6 +313,8 @@ export class Pool {
     dropped.unregister(this)
   }
 }
+
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 class AbortedError extends Error {}
 
@@ -161,39 +325,57 @@ function nextJob(): number {
   return lastJob
 }
 
-function conclude(plan: Plan, result: ProgramResult): Outcome {
+class Finished implements Outcome {
+  readonly plan: Plan
+  readonly outputs: readonly number[]
+  readonly #result: ProgramResult
+
+  constructor(plan: Plan, result: ProgramResult) {
+    this.plan = plan
+    this.outputs = result.outputs
+    this.#result = result
+  }
+
+  get claim(): number {
+    return this.#result.claim
+  }
+
+  report(step: Step): Buffer | undefined {
+    return this.#result.hasReports ? this.#result.report(this.plan.indexOf(step)) : undefined
+  }
+
+  copy(): Outcome {
+    return new Finished(this.plan, this.#result.copy())
+  }
+}
+
+function conclude(plan: Plan, fills: readonly Fill[] | undefined, result: ProgramResult): Outcome {
   switch (result.status) {
-    case 'done': {
-      const { outputs, reports } = result
-      return {
-        plan,
-        outputs,
-        report(step) {
-          return reports.size === 0 ? undefined : reports.get(plan.indexOf(step))
-        },
-      }
-    }
+    case 'done':
+      return new Finished(plan, result)
     case 'aborted':
       throw new AbortedError('aborted')
     case 'malformed':
       throw new Error(`overlayfd: the addon refused the program of plan ${plan.title}`)
   }
-  const step = plan.at(result.step)!
-  const found = result.reports.get(result.step)
-  if (result.status === 'unexpected' && found) throw new UnexpectedError(plan, step, found)
-  throw failure(plan, step, result)
+  const step = fillStep(plan.at(result.step)!, fills ?? [])
+  const found = result.report(result.step)
+  if (result.status === 'unexpected' && found) {
+    throw new UnexpectedError(plan, result.step, step, Buffer.from(found))
+  }
+  throw failure(step, result)
 }
 
-function failure(_plan: Plan, step: Step, result: ProgramResult): MountError {
+function failure(step: Step, result: ProgramResult): MountError {
   const { path } = step.subject ?? {}
   const error = new MountError({
     errno: result.errno,
     syscall: step.call,
     call: renderCall(step, shownInErrors),
-    path,
+    path: path as Uint8Array | string | undefined,
     log: result.log,
     step: result.step,
   })
-  failedSteps.set(error, step)
+  failures.set(error, { step, claim: result.claim })
   return error
 }

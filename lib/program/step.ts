@@ -25,6 +25,15 @@ export interface HeldFd {
   readonly name: string
 }
 
+/** What differs from run to run of one plan: bytes, or a 64-bit number. `fill` of plan.ts puts it in. */
+export interface Hole {
+  readonly hole: number
+  /** how `explain` names it */
+  readonly name: string
+}
+/** What fills a hole: a text without a NUL, or a number. */
+export type Fill = Uint8Array | string | bigint
+
 /** A 64-bit field of a result, remembered for a later step of the same program. */
 export interface Register {
   readonly register: number
@@ -33,8 +42,10 @@ export interface Register {
 
 export type FdArg = Slot | HeldFd
 /** Bytes with fd numbers set in, in decimal: `/proc/self/fd/` + slot. */
-export type TextPart = Uint8Array | string | FdArg
-export type Text = Uint8Array | string | readonly TextPart[]
+export type TextPart = Uint8Array | string | FdArg | Hole
+export type Text = Uint8Array | string | Hole | readonly TextPart[]
+/** A path that is known, or will be when the plan is run. */
+export type PathText = Buffer | Hole
 
 export interface MountAttrArg {
   readonly set: number
@@ -45,7 +56,7 @@ export interface MountAttrArg {
 
 export interface IntArg {
   readonly kind: 'int'
-  readonly value: number | bigint
+  readonly value: number | bigint | Hole
   /** families of flags that it is made of, by their prefixes; `'0'` for a file mode */
   readonly flags?: string | undefined
   /** the C name of the whole value */
@@ -72,11 +83,11 @@ export interface Field {
   readonly name: string
 }
 
-/** `(field & mask) == value`; a register in place of the value compares with what it remembers. */
+/** `(field & mask) == value`; a register in place of the value compares with what it remembers, a hole with what fills it. */
 export interface Expectation {
   readonly field: Field
   readonly mask?: bigint
-  readonly value: bigint | Register
+  readonly value: bigint | Register | Hole
 }
 
 /** What of the caller's spec a step is about: errors name it. */
@@ -84,7 +95,9 @@ export interface Subject {
   /** option of the spec: lowerdir, upperdir, workdir, target, … */
   readonly option: string
   readonly index?: number
-  readonly path?: Uint8Array | string
+  readonly path?: Uint8Array | string | undefined
+  /** what will be its path when the plan is run */
+  readonly hole?: Hole
 }
 
 export interface Step {
@@ -104,7 +117,11 @@ export interface Step {
   readonly report?: boolean
   /** something becomes visible here: from this step on an abort comes too late */
   readonly commits?: boolean
-  /** an unmount that takes a superblock down with it, if nothing else holds it: one more grace period */
+  /** whoever waits for the program gets its result here; the rest runs on */
+  readonly answers?: boolean
+  /** a statx of the mount that the program makes: what its claim is for */
+  readonly identifies?: boolean
+  /** an unmount, or the close after it, that takes a superblock down if nothing else holds it: one more grace period */
   readonly endsSuperblock?: boolean
   readonly subject?: Subject
 }
@@ -114,7 +131,8 @@ export interface Step {
  * Letters are the arguments' kinds: f fd, i integer, v integer or fd, p text, P text or null, b bytes and
  * their number, a struct mount_attr and its size, h struct open_how and its size, x statx buffer,
  * s statfs buffer. `userns` and the `fsids` are several calls each:
- * native/userns.h and native/fsids.h list them.
+ * native/userns.h and native/fsids.h list them. `claim` is a statx whose directory becomes the program's own,
+ * EBUSY if another has it; the two after it are no calls of the kernel (native/claims.h).
  */
 export const calls = {
   openat: 'fpii',
@@ -141,6 +159,9 @@ export const calls = {
   assume_fsids: 'ii',
   restore_fsids: 'ii',
   userns: 'pp',
+  claim: 'fx',
+  retire_claim: 'i',
+  drop_claim: 'i',
 } as const
 export type CallName = keyof typeof calls
 
@@ -162,4 +183,10 @@ export const statfsField = {
   flags: { offset: 80, width: 8, name: 'f_flags' },
 } as const satisfies Record<string, Field>
 
-export const isSlot = (fd: FdArg): fd is Slot => 'slot' in fd
+export const isSlot = (fd: FdArg | Hole): fd is Slot => 'slot' in fd
+export const isHole = (value: unknown): value is Hole =>
+  typeof value === 'object' && value !== null && 'hole' in value
+
+/** What a step is about, by a path that may be a hole. */
+export const about = (option: string, path: PathText | undefined): Subject =>
+  isHole(path) ? { option, hole: path } : { option, path }

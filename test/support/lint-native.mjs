@@ -23,13 +23,13 @@ export const house = [
   { part: 'store', files: /^store\// },
   { part: 'mounter', files: /^mounter(\.ts$|\/)/ },
   { part: 'overlay', files: /^(overlay\/|diagnose(\.ts$|\/))/ },
-  { part: 'program', files: /^program\// },
+  { part: 'program', files: /^(program\/|tracing\.ts$)/ },
   { part: 'idmap', files: /^idmap\.ts$/ },
   { part: 'host', files: /^host\// },
   { part: 'sys', files: /^sys(\.ts$|\/)/ },
   { part: 'path', files: /^path\.ts$/ },
   { part: 'binding', files: /^binding\.ts$/ },
-  { part: 'leaves', files: /^(flags\/|(errors|errno|flags|notation|tracing)\.ts$)/ },
+  { part: 'leaves', files: /^(flags\/|(errors|errno|flags|notation)\.ts$)/ },
 ]
 
 /** The only file that may load the addon, and what loading looks like. */

@@ -17,7 +17,15 @@ import { outOfRange } from '../../errors.js'
 import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { cwd, PlanBuilder } from '../../program/plan.js'
-import { isSlot, type Slot, type Step, statfsField, type TextPart } from '../../program/step.js'
+import {
+  about,
+  isHole,
+  isSlot,
+  type Slot,
+  type Step,
+  statfsField,
+  type TextPart,
+} from '../../program/step.js'
 import type { OpenLayers } from '../layers.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
 import { isReadOnly } from './fs-context.js'
@@ -32,8 +40,8 @@ const slotDigits = 7
 export function plan(input: RungInput): Composition {
   const { layers, spec, features } = input
   const target = spec.target!
-  const subject = { option: 'target', path: target }
-  const b = new PlanBuilder(name).note(...input.notes)
+  const subject = about('target', target)
+  const b = new PlanBuilder(name).note(...input.notes).holes(input.holes)
   const at = b.slot('target')
   const made = createSteps(b, input)
   const upper = upperSteps(b, { ...input, userns: noIdmap }, made)
@@ -51,9 +59,9 @@ export function plan(input: RungInput): Composition {
   b.always(c.close(mount))
   if (upper && !isReadOnly(spec)) {
     const expect = [{ field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }]
-    b.add(c.fstatfs(mount, { expect, subject: { option: 'upperdir', path: spec.upperdir } }))
+    b.add(c.fstatfs(mount, { expect, subject: about('upperdir', spec.upperdir) }))
   }
-  const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
+  const identity = c.statxFd(mount, features.uniqueMountId, { report: true, identifies: true })
   b.add(identity)
   if (spec.propagation !== undefined) {
     b.note(propagationNote)
@@ -62,7 +70,6 @@ export function plan(input: RungInput): Composition {
   return {
     plan: b.build(),
     identity,
-    upper: upper?.identity,
     outputs: [],
     kind: isClone ? 'clone' : 'overlay',
   }
@@ -106,6 +113,7 @@ function overlayData(
 
 function partLength(part: TextPart): number {
   if (typeof part === 'string' || part instanceof Uint8Array) return part.length
+  if (isHole(part)) throw new Error(`${part.name} cannot be measured`)
   return isSlot(part) ? slotDigits : String(part.fd).length
 }
 

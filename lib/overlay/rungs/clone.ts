@@ -18,7 +18,7 @@ export function planClone(rung: string, input: RungInput): Composition {
   const { fd: kept, subject } = layers.list[0]!
   // a layer on its own is never reached by name
   const fd = kept!
-  const b = new PlanBuilder(rung).note(cloneNote, ...input.notes)
+  const b = new PlanBuilder(rung).note(cloneNote, ...input.notes).holes(input.holes)
   const mount = b.slot('mount')
   createSteps(b, input)
   const set = spec.attributes.mountAttr | f.MOUNT_ATTR_RDONLY
@@ -36,5 +36,5 @@ export function planClone(rung: string, input: RungInput): Composition {
   b.add(identity)
   const outputs = attachSteps(b, mount, input)
   for (const { slot } of outputs) b.output(slot)
-  return { plan: b.build(), identity, upper: undefined, outputs, kind: 'clone' }
+  return { plan: b.build(), identity, outputs, kind: 'clone' }
 }

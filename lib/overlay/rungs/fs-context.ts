@@ -14,9 +14,9 @@ import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { encodeFragment } from '../../program/encode.js'
 import { type Fragment, PlanBuilder } from '../../program/plan.js'
-import { type FdArg, type Slot, type Step, statfsField } from '../../program/step.js'
+import { about, type FdArg, type Slot, type Step, statfsField } from '../../program/step.js'
 import { lowersByFd, lowersByName, ownTrees, setDirectory } from '../layers.js'
-import type { MountSpec } from '../spec.js'
+import type { Planned } from '../spec.js'
 import { asMappedRoot, createSteps, upperSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
 import { type Composition, cachedFragment, type Output, propagationNote, type RungInput } from './rung.js'
@@ -56,11 +56,12 @@ export function planContext(
   lowers: (b: PlanBuilder, fs: Slot, userns: () => FdArg) => Lowers,
 ): Composition {
   const { spec, idmap, features, layers } = input
-  const b = new PlanBuilder(rung).note(...input.notes)
+  const b = new PlanBuilder(rung).note(...input.notes).holes(input.holes)
   const fs = b.slot('fs')
   let namespace: FdArg | undefined
   const userns = (): FdArg => {
-    namespace ??= spec.idmap === undefined && layers.userns ? layers.userns : usernsSteps(b, idmap!)
+    namespace ??=
+      spec.idmap === undefined && layers.userns ? layers.userns : usernsSteps(b, spec.idmap ?? idmap!)
     return namespace
   }
   const lower = lowers(b, fs, userns)
@@ -75,12 +76,12 @@ export function planContext(
   if (upper) {
     b.add(
       setDirectory(fs, 'upperdir', upper.upper, features, {
-        subject: { option: 'upperdir', path: spec.upperdir },
+        subject: about('upperdir', spec.upperdir),
       }),
     )
     b.add(
       setDirectory(fs, 'workdir', upper.work, features, {
-        subject: { option: 'workdir', path: spec.workdir },
+        subject: about('workdir', spec.workdir),
       }),
     )
   }
@@ -94,26 +95,25 @@ export function planContext(
   const mount = b.slot('mount')
   b.add(c.fsmount(mount, fs, spec.attributes.mountAttr))
   if (upper && !isReadOnly(spec))
-    b.add(c.fstatfs(mount, { expect: [notReadOnly], subject: { option: 'upperdir', path: spec.upperdir } }))
-  const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
+    b.add(c.fstatfs(mount, { expect: [notReadOnly], subject: about('upperdir', spec.upperdir) }))
+  const identity = c.statxFd(mount, features.uniqueMountId, { report: true, identifies: true })
   b.add(identity)
   const outputs: Output[] = [...attachSteps(b, mount, input), ...lower.outputs]
   if (upper?.tree) outputs.push({ slot: upper.tree, kind: 'tree' })
   for (const { slot } of outputs) b.output(slot)
-  return { plan: b.build(), identity, upper: upper?.identity, outputs, kind: 'overlay' }
+  return { plan: b.build(), identity, outputs, kind: 'overlay' }
 }
 
 /** Overlay comes up read-only, without an error, when it cannot prepare the work directory. */
 const notReadOnly = { field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }
 
 /** statfs shows a mount's own read-only flag and its superblock's as one: then there is nothing to tell apart. */
-export const isReadOnly = (spec: MountSpec): boolean =>
-  (spec.attributes.mountAttr & f.MOUNT_ATTR_RDONLY) !== 0
+export const isReadOnly = (spec: Planned): boolean => (spec.attributes.mountAttr & f.MOUNT_ATTR_RDONLY) !== 0
 
 /** Steps that attach a mount to its target, or leave it detached: then it is an output. */
 export function attachSteps(b: PlanBuilder, mount: Slot, { spec }: Pick<RungInput, 'spec'>): Output[] {
   if (spec.target === undefined) return [{ slot: mount, kind: 'mount' }]
-  const subject = { option: 'target', path: spec.target }
+  const subject = about('target', spec.target)
   const attach = c.attach(mount, spec.target, { subject })
   b.add(attach)
   b.always(c.close(mount))

@@ -4,15 +4,17 @@ import type { Idmap } from '../../idmap.js'
 import type { Fragment, Plan } from '../../program/plan.js'
 import type { Slot, Step } from '../../program/step.js'
 import type { OpenLayers, TopAttributes } from '../layers.js'
-import type { MountSpec } from '../spec.js'
+import type { Planned } from '../spec.js'
 
 export interface RungInput {
   readonly layers: OpenLayers
-  readonly spec: MountSpec
+  readonly spec: Planned
   /** the mapping of this mount, its own or the stack's */
   readonly idmap: Idmap | undefined
   readonly top: TopAttributes
   readonly features: Features
+  /** how many holes the spec has */
+  readonly holes: number
   /** with `create`, make the directories above too */
   readonly parents: boolean
   /** notes of the choice */
@@ -26,8 +28,6 @@ export interface Composition {
   readonly plan: Plan
   /** reports the mount's id */
   readonly identity: Step
-  /** reports the upper's device and inode */
-  readonly upper: Step | undefined
   /** the outputs of the plan, in order */
   readonly outputs: readonly Output[]
   /** an overlay of its own, or a clone of a layer */

@@ -1,0 +1,45 @@
+/**
+ * Uppers and work directories that this process has in use: the kernel only warns (in its log) about a
+ * second overlay on the same upper unless index=on, and what happens then is undefined.
+ *
+ * Programs claim both, by device and inode, between opening them and doing anything to them; the addon keeps the
+ * claims of all environments (worker threads) of the process. A claim ends with its handle. One whose mount has
+ * meanwhile been taken away by somebody else does not count: who meets it looks. A mount that waits for directories
+ * whose last mount is still being taken down is started when they are free.
+ */
+import { binding } from '../binding.js'
+import { MountError } from '../errors.js'
+import type { Step } from '../program/step.js'
+import { type AttachedMount, MountLook } from './presence.js'
+
+const EBUSY = 16
+
+/** True if the claim is of a mount that is gone; it is dropped then. */
+export function dropStale(claim: number, unique: boolean): boolean {
+  const mount = mountOf(claim)
+  if (mount === 'detached' || (mount && new MountLook(unique).sees(mount))) return false
+  binding.dropClaim(claim)
+  return true
+}
+
+function mountOf(claim: number): AttachedMount | 'detached' | undefined {
+  const mount = binding.claimedMount(claim)
+  if (mount === null) return 'detached'
+  return mount && { mountId: mount[0], dev: mount[1], namespace: Number(mount[2]) }
+}
+
+/** EBUSY that says which mount has the directory. */
+export function inUse({ subject }: Step, claim: number, cause: MountError): MountError {
+  const { option, path = '' } = subject!
+  const mount = mountOf(claim)
+  const where = typeof mount === 'object' ? new MountLook(true).whereIs(mount) : 'a detached mount'
+  return new MountError({
+    errno: EBUSY,
+    syscall: 'fsconfig',
+    call: `mount with ${option} "${Buffer.from(path as Uint8Array).toString()}"`,
+    path,
+    hint: `this ${option} is in use by the overlay at ${where}: two overlays on one ${option} are undefined behaviour`,
+    step: cause.step,
+    cause,
+  })
+}

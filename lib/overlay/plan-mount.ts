@@ -1,0 +1,148 @@
+/**
+ * Plans a mount of open layers, or finds the plan of an earlier one that differs in its paths only.
+ *
+ * Mounts of one stack mostly have one shape: the same options, and paths of their own. The plan of a shape is
+ * made once, with holes for the paths (and for the texts of a mapping of the mount's own); what is left to do for
+ * each mount is to fill them. Shapes whose plans look into the paths are planned each time.
+ */
+import type { Features } from '../host/features.js'
+import { type Idmap, isMapped } from '../idmap.js'
+import type { Fragment } from '../program/plan.js'
+import type { Fill, Hole } from '../program/step.js'
+import { choose, type RungName } from './choose.js'
+import type { Host } from './host.js'
+import type { OpenLayers, TopAttributes } from './layers.js'
+import * as classic from './rungs/classic.js'
+import * as detachedTree from './rungs/detached-tree.js'
+import * as direct from './rungs/direct.js'
+import type { Composition, RungInput } from './rungs/rung.js'
+import type { MountSpec, Planned, StackSpec } from './spec.js'
+
+const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = {
+  'detached-tree': detachedTree.plan,
+  direct: direct.plan,
+  classic: classic.plan,
+}
+
+/** Open layers, and what is kept between mounts from them. */
+export interface Base {
+  readonly spec: StackSpec
+  layers: OpenLayers
+  /** for an upper that may have to be made */
+  readonly top: (upperdir: Uint8Array) => TopAttributes
+  readonly kept: Kept
+}
+
+/** What of earlier plans serves later ones, as long as the layers are the same. */
+export interface Kept {
+  readonly fragments: Map<string, Fragment>
+  readonly templates: Map<string, Template>
+}
+
+export const nothingKept = (): Kept => ({ fragments: new Map(), templates: new Map() })
+
+interface Template {
+  readonly planned: PlannedMount
+  readonly features: Features
+  readonly top: TopAttributes
+}
+
+export interface PlannedMount {
+  readonly rung: RungName
+  readonly composition: Composition
+  /** of a plan with holes */
+  readonly fills?: readonly Fill[]
+}
+
+const unknownTop: TopAttributes = { mode: 0o755, uid: 0, gid: 0, xattrs: [] }
+
+const topOf = (base: Base, spec: MountSpec): TopAttributes =>
+  spec.create && spec.upperdir ? base.top(spec.upperdir) : unknownTop
+
+/**
+ * The plan of a mount, without holes; pure but for reading /proc/PID/uid_map of a user namespace given by path.
+ *
+ * @param parents with `create`: make the directories above too
+ */
+export function planMount(
+  host: Pick<Host, 'features' | 'rung'>,
+  base: Base,
+  asked: MountSpec,
+  parents = false,
+): PlannedMount {
+  const spec = withoutSame(asked, base)
+  return plan(host, base, spec, spec.idmap ?? base.spec.idmap, topOf(base, spec), { parents })
+}
+
+/** The same, with a plan that was made before if there is one. */
+export function planWarm(host: Pick<Host, 'features' | 'rung'>, base: Base, asked: MountSpec): PlannedMount {
+  const spec = withoutSame(asked, base)
+  const shape = shapeOf(spec)
+  if (shape === undefined) return planMount(host, base, spec)
+  const { features } = host
+  const top = topOf(base, spec)
+  let template = base.kept.templates.get(shape)
+  if (template === undefined || template.features !== features || template.top !== top) {
+    const { holes, planned } = withHoles(spec)
+    // a mapping that differs from mount to mount is not to be looked into
+    const idmap = spec.idmap ? undefined : base.spec.idmap
+    template = { planned: plan(host, base, planned, idmap, top, { holes }), features, top }
+    base.kept.templates.set(shape, template)
+  }
+  return { ...template.planned, fills: fillsOf(spec) }
+}
+
+function plan(
+  { features, rung: choice }: Pick<Host, 'features' | 'rung'>,
+  { spec: stack, layers, kept: { fragments } }: Base,
+  spec: Planned,
+  idmap: Idmap | undefined,
+  top: TopAttributes,
+  { parents = false, holes = 0 },
+): PlannedMount {
+  const isMappedMount = (spec.idmap ?? stack.idmap) !== undefined
+  const { rung, notes } = choose(
+    { idmap: isMappedMount, detached: spec.target === undefined },
+    features,
+    choice,
+  )
+  const input = { layers, spec, idmap, top, features, parents, notes, holes, fragments }
+  return { rung, composition: planners[rung](input) }
+}
+
+/** The stack's own mapping, asked for again, needs no tree of its own. */
+function withoutSame(spec: MountSpec, { spec: { idmap: own } }: Base): MountSpec {
+  const { idmap } = spec
+  if (!idmap || !own || !isMapped(idmap) || !isMapped(own) || idmap.key !== own.key) return spec
+  return { ...spec, idmap: undefined }
+}
+
+/** What mounts have in common that may share a plan; undefined if the plan depends on more than that. */
+function shapeOf(spec: MountSpec): string | undefined {
+  const { upperdir, target, idmap, upper, create, options, attributes, propagation } = spec
+  if (upper === 'idmapped') return undefined
+  if (idmap !== undefined && (!isMapped(idmap) || upper !== 'asis' || create)) return undefined
+  const flags = [upperdir, target, idmap, upper === 'shifted', create, options.resetVolatile]
+  let shape = `${attributes.mountAttr} ${attributes.ms} ${propagation}`
+  for (const flag of flags) shape += flag ? ' 1' : ' 0'
+  for (const { key, value } of options.list) shape += `\0${key}\0${value}`
+  return shape
+}
+
+/** The paths and texts in the order of the holes. */
+function fillsOf({ upperdir, workdir, target, idmap }: MountSpec): Fill[] {
+  const fills: Fill[] = []
+  if (upperdir && workdir) fills.push(upperdir, workdir)
+  if (target) fills.push(target)
+  if (idmap && isMapped(idmap)) fills.push(idmap.uidMap, idmap.gidMap)
+  return fills
+}
+
+function withHoles(spec: MountSpec): { holes: number; planned: Planned } {
+  let holes = 0
+  const hole = (name: string): Hole => ({ hole: holes++, name })
+  const upper = spec.upperdir && { upperdir: hole('upperdir'), workdir: hole('workdir') }
+  const target = spec.target && { target: hole('target') }
+  const idmap = spec.idmap && { idmap: { uidMap: hole('uid_map'), gidMap: hole('gid_map') } }
+  return { planned: { ...spec, ...upper, ...target, ...idmap }, holes }
+}

@@ -1,0 +1,43 @@
+// Directories that the process has in use, so that its environments (the main thread, each worker)
+// see each other's.
+//
+// A claim is a set of directories, known by device and inode. A program takes it on its own thread,
+// between opening the directories and using them. It ends with the program if that fails; else it
+// is the environment's, and once it is settled on an attached mount it outlives that too, as the
+// mount does. Whether the mount of a claim in the way is still there is for lib/ to find out.
+#pragma once
+
+#include <cstdint>
+
+struct ClaimedMount {
+  uint64_t id, device, mount_namespace;
+};
+
+// A new claim, without directories.
+uint64_t OpenClaim(const void* owner);
+struct ClaimInTheWay {
+  uint64_t claim = 0;  // 0: there is none
+  bool ending = false;
+};
+// Adds a directory, if no other claim has it.
+ClaimInTheWay AddToClaim(uint64_t claim, uint64_t device, uint64_t inode);
+// What the claim is for from now on. A device is one mount's at a time: whoever had it is gone.
+void SettleClaim(uint64_t claim, const ClaimedMount& mount);
+// Its mount has left the namespace, and its directories are in use a little longer.
+void RetireClaim(uint64_t claim);
+void DropClaim(uint64_t claim);
+bool ClaimExists(uint64_t claim);
+// Environments end: what is not settled goes with them.
+void DropClaimsOf(const void* owner);
+
+// Who waits for claims to end is told of each one that does, on whatever thread that happens.
+class ClaimListener {
+ public:
+  virtual void ClaimEnded(uint64_t claim) = 0;
+
+ protected:
+  ~ClaimListener() = default;
+};
+void AddClaimListener(ClaimListener* listener);
+// When it returns, the listener is not called any more.
+void RemoveClaimListener(ClaimListener* listener);
