@@ -3,6 +3,8 @@ import { availableParallelism } from 'node:os'
 import t from 'tap'
 import { binding } from '../lib/binding.js'
 import { MountError } from '../lib/errors.js'
+import { placeComposers } from '../lib/host/topology/placement.js'
+import { topology } from '../lib/host/topology.js'
 import { MounterHost } from '../lib/mounter/host.js'
 import { Mounter, type MounterOptions } from '../lib/mounter.js'
 import { AT_FDCWD, STATX_MNT_ID_UNIQUE, statx } from '../lib/sys.js'
@@ -120,7 +122,7 @@ t.test('the default', privileged, async (t) => {
   const mounter = Mounter.default
   t.equal(Mounter.default, mounter)
   const stack = mounter.openSync({ lowerdir: [t.testdir({})] })
-  const composing = Math.min(4, Math.max(2, availableParallelism() >> 1))
+  const composing = placeComposers(topology()).threads
   t.same(await started(composing, 16), [composing, 16])
   await stack.close()
   await mounter.close()

@@ -1,8 +1,8 @@
 /**
  * Runs plans on owned threads: the one place where a plan becomes a native call.
  *
- * A plan with holes is sent to the addon once, and kept there as long as it is kept here; each run crosses with
- * what fills the holes and nothing else. A failure becomes a MountError here, with the failing call printed from
+ * A plan that is run with fills is sent to the addon once, and kept there as long as it is kept here; each run
+ * crosses with what fills its holes and nothing else. A failure becomes a MountError here, with the failing call printed from
  * the plan's own step. What a caller may want to know of an expectation that was not met is in `UnexpectedError`.
  */
 import { binding } from '../binding.js'
@@ -114,8 +114,7 @@ const dropped = new FinalizationRegistry<number>((id) => binding.closePool(id))
 const kept = new WeakMap<Plan, number>()
 const collected = new FinalizationRegistry<number>((program) => binding.dropProgram(program))
 
-function programOf(plan: Plan): number | Uint8Array {
-  if (plan.holes === 0) return encode(plan)
+function keep(plan: Plan): number {
   let program = kept.get(plan)
   if (program === undefined) {
     program = binding.prepare(encode(plan))
@@ -176,7 +175,7 @@ export class Pool {
   }
 
   /**
-   * Starts several at once: those whose plans have holes cross to the addon together.
+   * Starts several at once: those with fills, whose plans the addon keeps, cross to it together.
    *
    * @param done told of each, by its index
    */
@@ -192,20 +191,24 @@ export class Pool {
       else this.start(request, (error, outcome) => done(i, error, outcome), signal, trace)
     }
     if (together.length === 0) return
-    const { memory, words } = encodeRuns(
-      together.map(([job, i]) => {
+    try {
+      const runs = together.map(([job, i]) => {
         const { plan, fills } = requests[i]!
-        return { job, program: programOf(plan) as number, fills: fills! }
-      }),
-    )
-    binding.submitAll(this.#id, memory, words, trace !== undefined)
+        return { job, program: keep(plan), fills: fills! }
+      })
+      const { memory, words } = encodeRuns(runs)
+      binding.submitAll(this.#id, memory, words, trace !== undefined)
+    } catch (error) {
+      for (const [, i] of together) done(i, error, undefined)
+      return
+    }
     for (const [job, i] of together) {
       this.#expect(job, requests[i]!, (error, outcome) => done(i, error, outcome), signal, trace)
     }
   }
 
   #submit(job: number, { plan, fills }: Runnable, timed: boolean): void {
-    const program = programOf(plan)
+    const program = fills ? keep(plan) : encode(plan)
     const { memory, words } = fills ? encodeFills(fills) : { memory: undefined, words: 0 }
     binding.submit(this.#id, job, program, memory, words, timed)
   }
@@ -298,7 +301,7 @@ export class Pool {
 
   /** Runs the plan on a thread of the pool while the caller blocks. */
   runSync(plan: Plan, fills?: readonly Fill[], trace?: Trace): Outcome {
-    const program = programOf(plan)
+    const program = fills ? keep(plan) : encode(plan)
     const timed = trace !== undefined
     const { memory, words } = fills ? encodeFills(fills) : { memory: undefined, words: 0 }
     const bytes = binding.runSync(this.#id, program, memory, words, timed)
