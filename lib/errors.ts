@@ -87,7 +87,7 @@ MountError.prototype.name = 'MountError'
 /** The same failure with what was found out about it since. */
 export function refine(
   error: MountError,
-  found: { hint?: string | undefined; rung?: string | undefined },
+  found: { hint?: string | undefined; rung?: string | undefined; path?: string | Uint8Array | undefined },
 ): MountError {
   const { syscall, call, log, step, rung, path, dest, hint } = error
   const known = { errno: -error.errno, syscall, call, log, step, rung, path, dest, hint }

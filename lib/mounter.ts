@@ -9,6 +9,7 @@ import { checkCall } from './overlay/call-options.js'
 import { choose, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
+import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
 import type { Rootfs } from './overlay/rootfs.js'
 import {
   type MountSpec,
@@ -18,6 +19,7 @@ import {
   type StackOptions,
   type StackSpec,
 } from './overlay/spec.js'
+import type { PathLike } from './path.js'
 import { drive, driveSync, type Flow } from './program/flow.js'
 import { traced, tracedSync } from './tracing.js'
 
@@ -132,6 +134,19 @@ export class Mounter {
     return driveSync(LayerStack.openFlow(this.#host, parseStack(options)))
   }
 
+  /** @see MountGroup.open */
+  async openGroup(target: PathLike, call: { signal?: AbortSignal } = {}): Promise<MountGroup> {
+    const { signal } = checkCall(call, ['signal'])
+    const flow = MountGroup.openFlow(this.#host, target)
+    signal?.throwIfAborted()
+    return drive(flow, signal)
+  }
+
+  /** @see MountGroup.openSync */
+  openGroupSync(target: PathLike): MountGroup {
+    return driveSync(MountGroup.openFlow(this.#host, target))
+  }
+
   /**
    * Resolves when nothing of this mounter is under way: no mount, no unmount, no close that waits for a grace
    * period. Superblocks of mounts that were unmounted are gone then, unless something still uses them.
@@ -159,3 +174,4 @@ export class Mounter {
 }
 
 setDefaultOpener(() => Mounter.default)
+setDefaultGroupOpener(() => Mounter.default)

@@ -109,8 +109,8 @@ void Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
     auto done = std::move(job->done);
     done(job);
   };
-  RunProgram(job->program.get(), {job->fills, job->abort, own_directory, job->timed, job->id,
-                                  job->owner, options_.mount_namespace, answer});
+  RunProgram(job->program.get(), {job->fills, job->abort, own_directory, job->timed, job->owner,
+                                  options_.mount_namespace, answer});
 }
 
 void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {
@@ -124,7 +124,7 @@ void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {
 }
 
 void Pool::ClaimEnded(uint64_t claim) {
-  bool any = false;
+  size_t count = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (auto it = parked_.begin(); it != parked_.end();) {
@@ -135,10 +135,10 @@ void Pool::ClaimEnded(uint64_t claim) {
       // Its turn had come before.
       queue_.push_front(std::move(it->second));
       it = parked_.erase(it);
-      any = true;
+      count++;
     }
   }
-  if (any) wake_.notify_all();
+  while (count-- > 0) wake_.notify_one();
 }
 
 void Pool::Submit(std::shared_ptr<Job> job, bool first) {

@@ -15,6 +15,9 @@ namespace {
 
 constexpr long kMustWait = 0x10000;  // no errno: a claim in the way is ending
 
+// For tracing: unlike a job's number, one run's of the process.
+std::atomic<uint64_t> next_id{1};
+
 uint64_t Now() {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -59,7 +62,7 @@ class Run {
   void Execute() {
     result_.status = ProgramStatus::kDone;
     const uint64_t begin = clocked_ ? Now() : 0;
-    if (probed_) ProbeProgramStart(options_.id, header_.title, header_.steps);
+    if (probed_) ProbeProgramStart(id_, header_.title, header_.steps);
     Pass(kMain, [&](const Step& s) {
       if (!committed_ && options_.abort.load(std::memory_order_relaxed)) {
         result_.status = ProgramStatus::kAborted;
@@ -77,7 +80,7 @@ class Run {
       if (fd >= 0) sys_close(fd);
     }
     if (probed_) {
-      ProbeProgramDone(options_.id, static_cast<int32_t>(status), failing, Now() - begin);
+      ProbeProgramDone(id_, static_cast<int32_t>(status), failing, Now() - begin);
     }
     if (!answered_) options_.answer(std::move(result_));
   }
@@ -95,11 +98,8 @@ class Run {
       if (!go || (pass != kMain && HasEmptySlot(step))) continue;
       unexpected_ = false;
       const long error = Perform(step, i);
-      if (pass != kMain) continue;
-      if (error == 0) {
-        if (step.flags & kAnswers) Answer();
-        continue;
-      }
+      if (step.flags & kAnswers && result_.status == ProgramStatus::kDone && error == 0) Answer();
+      if (error == 0 || pass != kMain) continue;
       if (error == kMustWait) {
         result_.status = ProgramStatus::kWaits;
         return;
@@ -126,7 +126,9 @@ class Run {
     const uint64_t begin = clocked_ ? Now() : 0;
     long value = call.invoke(values_, out.data());
     if (call.trait == Trait::kClaims && value >= 0) value = Claim(out.data());
-    if (clocked_) Clock(index, call.name, value, Now() - begin);
+    if (clocked_) {
+      Clock(index, call.name, value == -kMustWait ? -EBUSY : value, Now() - begin);
+    }
     if (call.trait == Trait::kCloses) Forget(steps_.arguments[step.first_argument]);
     if (value < 0) {
       for (uint32_t i = 0; i < step.tolerated; i++) {
@@ -291,7 +293,7 @@ class Run {
   }
 
   void Clock(uint32_t index, const char* name, long value, uint64_t nanoseconds) {
-    if (probed_) ProbeStep(options_.id, index, name, value, nanoseconds);
+    if (probed_) ProbeStep(id_, index, name, value, nanoseconds);
     if (!options_.timed) return;
     result_.timings.insert(result_.timings.end(), {index, static_cast<uint32_t>(nanoseconds),
                                                    static_cast<uint32_t>(nanoseconds >> 32), 0});
@@ -354,6 +356,7 @@ class Run {
   std::vector<bool> done_;
   const bool probed_;
   const bool clocked_;
+  const uint64_t id_ = next_id++;
   bool committed_ = false;
   bool answered_ = false;
   bool unexpected_ = false;  // the last step did its work, and found something else

@@ -84,7 +84,6 @@ struct RunOptions {
   const std::atomic<bool>& abort;      // may be set by another thread at any time
   bool own_directory;                  // the thread may change its working directory
   bool timed;
-  uint64_t id;                                // for tracing
   const void* owner;                          // of claims
   uint64_t mount_namespace;                   // of the thread, for claims
   std::function<void(ProgramResult)> answer;  // called once, before the run ends or at its end

@@ -45,11 +45,13 @@ export interface MounterOptions {
 
 /** What the threads of a mounter are doing. */
 export interface ThreadStats {
+  /** how many there are, once they have been started */
   readonly threads: number
   /** programs that wait for a thread */
   readonly queued: number
   /** mounts that wait for an upper whose last mount is still being taken down */
   readonly parked: number
+  /** programs that are being run */
   readonly running: number
   /** most programs that ever waited for a thread at a time */
   readonly mostQueued: number

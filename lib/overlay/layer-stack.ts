@@ -239,7 +239,7 @@ export class LayerStack {
     const failed = results.find(({ status }) => status === 'rejected')
     const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
     if (failed === undefined) return made
-    await Promise.all(made.map((rootfs) => rootfs.unmount()))
+    await Promise.allSettled(made.map((rootfs) => rootfs.unmount()))
     throw (failed as PromiseRejectedResult).reason
   }
 
@@ -252,7 +252,12 @@ export class LayerStack {
       for (const spec of specs) made.push(driveSync(this.#mount(spec, here)))
       return made
     } catch (error) {
-      for (const rootfs of made) rootfs.unmountSync()
+      for (const rootfs of made) {
+        // what cannot be taken down must not keep the others
+        try {
+          rootfs.unmountSync()
+        } catch {}
+      }
       throw error
     }
   }

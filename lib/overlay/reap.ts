@@ -85,15 +85,15 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
     subject,
     commits: true,
     endsSuperblock: endsSuperblock && !pins,
-    answers: pins && claim === undefined,
   })
   b.add(gone)
   if (claim) {
-    const retired = c.retireClaim(claim, { answers: pins })
+    const retired = c.retireClaim(claim)
     b.add(retired).always(c.dropClaim(claim, { ifDone: retired }))
   }
   if (pins) b.always({ ...c.close(pin), endsSuperblock })
-  return b.always(c.close(parent), c.chdir('/')).build()
+  // by the answer nothing of ours keeps the mount above busy
+  return b.always(c.close(parent), { ...c.chdir('/'), answers: pins }).build()
 }
 
 /** Closes a mount that was never attached. */

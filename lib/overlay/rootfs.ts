@@ -11,7 +11,9 @@ import { type Propagation, parsePropagation } from './attributes.js'
 import { absolute, splitLast } from './bytes.js'
 import { checkKeys } from './call-options.js'
 import type { RungName } from './choose.js'
+import { type Group, joinGroup } from './group-table.js'
 import type { Host } from './host.js'
+import { MountLook } from './presence.js'
 import { planCloseMount, type UnmountWay } from './reap.js'
 import { propagationStep } from './rungs/fs-context.js'
 import { unmountAttached } from './unmount.js'
@@ -78,6 +80,8 @@ export class Rootfs {
   /** operations under way: one runs, the others wait for it */
   #operations = 0
   #last: Promise<void> | undefined
+  /** that it is attached below, if it is */
+  #group: Group | undefined
 
   /** @internal */
   constructor(host: Host, state: RootfsState) {
@@ -91,6 +95,7 @@ export class Rootfs {
     if (state.mountFd !== undefined) {
       dropped.register(this, { fd: state.mountFd, host, claim: state.claim }, this)
     }
+    if (state.target !== undefined) this.#group = joinGroup(this, state.namespace, state.target)
   }
 
   /**
@@ -200,6 +205,7 @@ export class Rootfs {
     const { claim, mountId, dev } = this.#state
     if (claim !== 0) binding.settleClaim(claim, mountId, dev, namespace)
     this.#phase = 'attached'
+    this.#group = joinGroup(this, namespace, path)
     // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
     binding.closeOwned(this.#mountFd!)
     this.#mountFd = undefined
@@ -248,12 +254,31 @@ export class Rootfs {
     if (this.#namespace !== namespace) {
       throw invalidState('the rootfs was attached in another mount namespace than the caller is in now')
     }
-    yield* unmountAttached(this.#host, pool, { target: this.#target!, mountId, dev, kind, claim }, way)
+    try {
+      yield* unmountAttached(this.#host, pool, { target: this.#target!, mountId, dev, kind, claim }, way)
+    } catch (error) {
+      // its group may have been faster
+      if (this.#group?.isLeaving) this.gone(new MountLook(this.#host.features.uniqueMountId))
+      if (!this.#isGone()) throw error
+    }
     this.#gone()
+  }
+
+  /** @internal its group was unmounted, and it with it, unless somebody has moved it out before */
+  gone(look: MountLook): void {
+    const { mountId, dev, claim } = this.#state
+    if (this.#phase !== 'attached' || look.sees({ namespace: this.#namespace, mountId, dev })) return
+    binding.dropClaim(claim)
+    this.#gone()
+  }
+
+  #isGone(): boolean {
+    return this.#phase === 'gone'
   }
 
   #gone(): void {
     this.#phase = 'gone'
+    this.#group?.leave(this)
     this.#mountFd = undefined
   }
 
@@ -273,6 +298,7 @@ export class Rootfs {
       binding.dropClaim(this.#state.claim)
     }
     this.#phase = 'released'
+    this.#group?.leave(this)
     return fd
   }
 

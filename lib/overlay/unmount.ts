@@ -58,6 +58,5 @@ function unmountFailure(error: unknown, target: Buffer): unknown {
     ENOENT:
       'the target cannot be reached any more: a mount covers a directory above it, or it was renamed, or deleted and the mount with it',
   }
-  const hint = hints[error.code]
-  return hint === undefined ? error : refine(error, { hint })
+  return refine(error, { hint: hints[error.code] ?? error.hint, path: target })
 }

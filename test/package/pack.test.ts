@@ -54,6 +54,7 @@ t.test('the list of files', async (t) => {
     ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'binding.gyp'],
     ...filesBelow('docs'),
     ...filesBelow('native'),
+    ...filesBelow('tracing'),
     ...compiled,
     ...(existsSync(join(root, 'prebuilds')) ? filesBelow('prebuilds') : []),
   ]

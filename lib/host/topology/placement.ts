@@ -23,6 +23,7 @@ export interface PlacementOptions {
 export interface Placement {
   /** CPUs that they may run on, all of them on each; empty, which is no restriction, where no CPU is known */
   readonly cpus: CpuSet
+  /** composing threads */
   readonly threads: number
   /** place in the topology's `l3Domains`; undefined where `cpus` are of several, or none at all is known */
   readonly l3Domain: number | undefined
