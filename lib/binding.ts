@@ -97,14 +97,17 @@ export interface PoolBinding {
   ): void
   /** several runs of programs by their numbers: job, program, words of the fills, the fills; and again */
   submitAll(pool: number, runs: Uint8Array, words: number, timed: boolean): void
-  /** as submit, before all others, and blocks until it has an answer */
+  /**
+   * As submit, before all others, and blocks until it has an answer, which is valid until the next call. A program
+   * that leaves its thread alone is run on the calling one.
+   */
   runSync(
     pool: number,
     program: Uint8Array | number,
     fills?: Uint8Array,
     words?: number,
     timed?: boolean,
-  ): Buffer
+  ): Uint8Array
   /** the result of this job comes when nothing else of the pool is queued or runs */
   drain(pool: number, job: number): void
   /** queued, parked, running, most ever queued, ran */

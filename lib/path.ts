@@ -28,6 +28,9 @@ export function cString(path: PathLike, name: string, options: { empty?: boolean
   return copy
 }
 
+/** Of ES2024, and in every runtime that this package is for. */
+const isWellFormed = (text: string): boolean => (text as string & { isWellFormed(): boolean }).isWellFormed()
+
 /**
  * The bytes of `path`; of a string in memory of their own. Checked as `cString` does, which names the arguments.
  */
@@ -41,6 +44,6 @@ export function bytesOf(path: PathLike, name: string, empty = false): Uint8Array
     return path
   }
   if (path.includes('\0')) throw invalidArgValue(name, path, 'must not hold a NUL byte')
-  if (/\p{Surrogate}/u.test(path)) throw invalidArgValue(name, path, 'must not hold a lone surrogate')
+  if (!isWellFormed(path)) throw invalidArgValue(name, path, 'must not hold a lone surrogate')
   return Buffer.from(path)
 }

@@ -36,6 +36,7 @@ export interface TracedProgram {
 
 /** What subscribers of `overlayfd:mount` and `overlayfd:unmount` get. */
 export interface OperationTrace {
+  /** whose channel it is */
   readonly operation: 'mount' | 'unmount'
   /** where it is attached, or to be; undefined while detached */
   readonly target: string | undefined

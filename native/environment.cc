@@ -142,17 +142,28 @@ void Environment::DeliverAll() {
   const Napi::HandleScope scope(env);
   std::vector<uint32_t> words;
   for (const auto& job : jobs) Append(job.get(), &words);
-  const size_t size = words.size() * 4;
-  if (size > results_size_) {
-    results_size_ = std::max(size * 2, kResultsSize);
-    results_ = Napi::Persistent(Napi::Uint8Array::New(env, results_size_));
-  }
-  Napi::Uint8Array results = results_.Value();
-  memcpy(results.Data(), words.data(), size);
+  const Napi::Uint8Array results = delivered_.Write(env, words);
   // Nothing the dispatcher does throws; in a terminating worker the call itself fails, and what
   // it did not take is closed at teardown.
   dispatcher_.Call({results, Napi::Number::New(env, static_cast<double>(words.size()))});
   if (env.IsExceptionPending()) env.GetAndClearPendingException();
+}
+
+Napi::Value Environment::ToBuffer(Job* job) {
+  scratch_.clear();
+  Append(job, &scratch_);
+  return returned_.Write(env_, scratch_);
+}
+
+Napi::Uint8Array Environment::Shared::Write(Napi::Env env, const std::vector<uint32_t>& words) {
+  const size_t bytes = words.size() * 4;
+  if (bytes > size) {
+    size = std::max(bytes * 2, kResultsSize);
+    array = Napi::Persistent(Napi::Uint8Array::New(env, size));
+  }
+  Napi::Uint8Array memory = array.Value();
+  memcpy(memory.Data(), words.data(), bytes);
+  return memory;
 }
 
 // By the id of the root's mount, which is never reused (Linux 6.8) and not for anybody else to make

@@ -58,6 +58,8 @@ class Environment {
   // report words, timing words, log bytes, claim, its upper half, 0, ...outputs, 0 if they are odd,
   // ...reports, ...timings, ...log]. Its outputs and its claim are JS's from here on.
   void Append(Job* job, std::vector<uint32_t>* words);
+  // The same in a buffer that the next one overwrites.
+  Napi::Value ToBuffer(Job* job);
 
   // A number for the mount namespace and root of the calling thread: equal while both are the same.
   // 0 before Linux 6.8 without /proc.
@@ -72,8 +74,15 @@ class Environment {
   const napi_env env_;
   napi_threadsafe_function wake_ = nullptr;
   Napi::FunctionReference dispatcher_;
-  Napi::Reference<Napi::Uint8Array> results_;
-  size_t results_size_ = 0;
+  // Memory that JavaScript reads results from.
+  struct Shared {
+    Napi::Reference<Napi::Uint8Array> array;
+    size_t size = 0;
+    Napi::Uint8Array Write(Napi::Env env, const std::vector<uint32_t>& words);
+  };
+  Shared delivered_;
+  Shared returned_;
+  std::vector<uint32_t> scratch_;
   std::map<uint32_t, std::unique_ptr<Pool>> pools_;
   std::unordered_map<uint32_t, std::shared_ptr<Program>> programs_;
   std::unordered_set<int> fds_;

@@ -72,6 +72,7 @@ class Pool : private ClaimListener {
     uint64_t ran;
   };
   Counts counts();
+  uint64_t mount_namespace() const { return options_.mount_namespace; }
 
  private:
   static void* Enter(void* pool);

@@ -121,7 +121,7 @@ class Run {
     }
     alignas(8) std::array<char, sizeof(uapi::statx)> out;
     static_assert(sizeof(struct statfs) <= sizeof out);
-    const size_t out_size = OutSize(call);
+    const size_t out_size = step.out_size;
     if (out_size) out.fill(0);
     const uint64_t begin = clocked_ ? Now() : 0;
     long value = call.invoke(values_, out.data());
@@ -383,6 +383,11 @@ bool Program::Decode() {
   steps_.list.reserve(header_.steps);
   for (uint32_t i = 0; i < header_.steps; i++) {
     if (!ReadStep(&reader, header_, &steps_)) return false;
+    const Call& call = CallOf(steps_.list.back().call);
+    if (call.trait == Trait::kChangesDirectory || call.trait == Trait::kChangesThread ||
+        strcmp(call.name, "userns") == 0) {
+      leaves_thread_alone_ = false;
+    }
   }
   return decoded_ = reader.at() == words_.size();
 }

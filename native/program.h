@@ -52,6 +52,8 @@ class Program {
   // time, but any number may run it afterwards.
   bool Decode();
 
+  // Once decoded: no step changes anything of the thread that it runs on.
+  bool leaves_thread_alone() const { return leaves_thread_alone_; }
   const ProgramHeader& header() const { return header_; }
   const Steps& steps() const { return steps_; }
   // Closes the inputs of a program that will not be run.
@@ -62,6 +64,7 @@ class Program {
   ProgramHeader header_;
   Steps steps_;
   bool decoded_ = false;
+  bool leaves_thread_alone_ = true;
 };
 
 // kWaits: nothing but opening was done, and a directory is still in use by a claim that is ending.

@@ -160,6 +160,7 @@ bool ReadStep(Reader* r, const ProgramHeader& h, Steps* steps) {
   if (call.trait == Trait::kClaims && !h.inputs.empty()) return false;
   if (s.if_done != kNone && s.if_done >= h.steps) return false;
   const size_t out_size = OutSize(call);
+  s.out_size = static_cast<uint16_t>(out_size);
   if ((s.flags & kIdentifies) && strchr(call.signature, 'x') == nullptr) return false;
   const uint32_t tolerated = r->Word();
   if (tolerated > kMaxChecks) return false;

@@ -54,6 +54,7 @@ struct Step {
   uint8_t call = 0, when = kMain, flags = 0, arguments = 0;
   uint8_t tolerated = 0, checks = 0, remembered = 0;
   uint16_t out = kNone, if_done = kNone;
+  uint16_t out_size = 0;  // of the buffer that the kernel fills
   uint32_t first_argument = 0;
   uint32_t first_tolerated = 0;
   uint32_t first_check = 0;  // expectations, then what is remembered

@@ -51,7 +51,12 @@ let cached: Features | undefined
  * @param options `refresh: true` probes again, for a process whose rights or filters have changed
  * @throws TypeError for wrong options
  */
-export function features(options: { refresh?: boolean } = {}): Features {
+export function features(options?: { refresh?: boolean }): Features {
+  if (options === undefined && cached !== undefined) return cached
+  return look(options ?? {})
+}
+
+function look(options: { refresh?: boolean }): Features {
   const { refresh } = checkObject(options, 'options', ['refresh'])
   if (refresh !== undefined && typeof refresh !== 'boolean') {
     throw invalidArgType('options.refresh', 'boolean', refresh)

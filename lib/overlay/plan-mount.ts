@@ -36,10 +36,12 @@ export interface Base {
 /** What of earlier plans serves later ones, as long as the layers are the same. */
 export interface Kept {
   readonly fragments: Map<string, Fragment>
-  readonly templates: Map<string, Template>
+  readonly templates: Map<Shape, Template>
 }
 
 export const nothingKept = (): Kept => ({ fragments: new Map(), templates: new Map() })
+
+type Shape = string | number
 
 interface Template {
   readonly planned: PlannedMount
@@ -118,15 +120,21 @@ function withoutSame(spec: MountSpec, { spec: { idmap: own } }: Base): MountSpec
 }
 
 /** What mounts have in common that may share a plan; undefined if the plan depends on more than that. */
-function shapeOf(spec: MountSpec): string | undefined {
+function shapeOf(spec: MountSpec): Shape | undefined {
   const { upperdir, target, idmap, upper, create, options, attributes, propagation } = spec
   if (upper === 'idmapped') return undefined
   if (idmap !== undefined && (!isMapped(idmap) || upper !== 'asis' || create)) return undefined
-  const flags = [upperdir, target, idmap, upper === 'shifted', create, options.resetVolatile]
-  let shape = `${attributes.mountAttr} ${attributes.ms} ${propagation}`
-  for (const flag of flags) shape += flag ? ' 1' : ' 0'
-  for (const { key, value } of options.list) shape += `\0${key}\0${value}`
-  return shape
+  const flags =
+    (upperdir ? 1 : 0) |
+    (target ? 2 : 0) |
+    (idmap ? 4 : 0) |
+    (upper === 'shifted' ? 8 : 0) |
+    (create ? 16 : 0)
+  const { mountAttr, ms } = attributes
+  // most mounts: a number is found sooner than a text is made
+  if (options.list.length === 0 && (mountAttr | ms) === 0 && propagation === undefined) return flags
+  const texts = options.list.map(({ key, value }) => `${key}\0${value}`)
+  return [flags, options.resetVolatile, mountAttr, ms, propagation, ...texts].join('\0')
 }
 
 /** The paths and texts in the order of the holes. */

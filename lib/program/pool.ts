@@ -73,10 +73,17 @@ const waiting = new Map<number, (result: ProgramResult) => void>()
 let lastJob = 0
 let dispatching = false
 
-let view: DataView = new DataView(new ArrayBuffer(0))
+/** Of the memory that the addon writes results to. */
+const views = new WeakMap<Uint8Array, DataView>()
+
+function viewOf(memory: Uint8Array): DataView {
+  const view = views.get(memory) ?? new DataView(memory.buffer, memory.byteOffset, memory.byteLength)
+  views.set(memory, view)
+  return view
+}
 
 function dispatch(memory: Uint8Array, words: number): void {
-  if (memory.buffer !== view.buffer) view = viewOf(memory)
+  const view = viewOf(memory)
   for (let at = 0; at < words; ) {
     const result = decodeResult(view, at)
     at += result.words
@@ -316,8 +323,6 @@ export class Pool {
     dropped.unregister(this)
   }
 }
-
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 class AbortedError extends Error {}
 
