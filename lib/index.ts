@@ -61,7 +61,7 @@ export async function mountOverlay(options: OverlayMountOptions, call: CallOptio
   return mounter.mount(options, { signal })
 }
 
-/** As `mountOverlay`; the caller blocks while a thread of the mounter does it. */
+/** As `mountOverlay`; blocks. Calls that change nothing of a thread are made on the calling one. */
 export function mountOverlaySync(
   options: OverlayMountOptions,
   call: Omit<CallOptions, 'signal'> = {},

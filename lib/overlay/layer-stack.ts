@@ -207,7 +207,7 @@ export class LayerStack {
     }
   }
 
-  /** As `mount`; the caller blocks while a thread of the mounter does it. */
+  /** As `mount`; blocks. Calls that change nothing of a thread are made on the calling one. */
   mountSync(options: StackMountOptions): Rootfs {
     const spec = parseMount(options, this.#base.spec)
     const here = this.#check()
