@@ -48,6 +48,7 @@ export interface SysBinding {
     data: CString | null,
   ): number
   umount(target: CString, flags: number): number
+  inotifyInit1(flags: number): number
   /** one read(2) into `buffer`; bytes read or -errno */
   read(fd: number, buffer: Uint8Array): number
   close(fd: number): number

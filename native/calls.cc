@@ -59,6 +59,8 @@ const Call kCalls[] = {
     CALL("assume_fsids", "ii", kChangesThread, AssumeFsIds(ARG(uint32_t, 0), ARG(uint32_t, 1))),
     CALL("restore_fsids", "ii", kChangesThread, RestoreFsIds(ARG(uint32_t, 0), ARG(uint32_t, 1))),
     CALL("userns", "pp", kMakesFd, MakeUserNamespace(TEXT(0), TEXT(1))),
+    CALL("inotify_add_watch", "fpi", kNone,
+         sys_inotify_add_watch(FD(0), TEXT(1), ARG(uint32_t, 2))),
     CALL("claim", "fx", kClaims,
          sys_statx(FD(0), "", AT_EMPTY_PATH, STATX_INO, static_cast<uapi::statx*>(out))),
     CALL("retire_claim", "i", kNone, (RetireClaim(ARG(uint64_t, 0)), 0L)),

@@ -141,7 +141,14 @@ class Run {
       if (slots_[step.out] >= 0) sys_close(slots_[step.out]);
       slots_[step.out] = static_cast<int>(value);
     }
-    if (out_size && step.flags & kReport) Report(index, out.data(), out_size);
+    if (step.flags & kReport) {
+      // What the kernel wrote, or the number that it answered.
+      if (out_size) {
+        Report(index, out.data(), out_size);
+      } else {
+        Report(index, reinterpret_cast<const char*>(&value), sizeof value);
+      }
+    }
     if (step.flags & kIdentifies) Identify(out.data());
     return Compare(step, index, out.data(), out_size);
   }

@@ -168,6 +168,7 @@ const Binding kBindings[] = {
     {"mountSetattr", Bind<MountSetattr>},
     {"mount", Bind<Mount>},
     {"umount", Bind<sys_umount2>},
+    {"inotifyInit1", Bind<sys_inotify_init1>},
     {"read", Bind<Read>},
     {"close", Bind<sys_close>},
     {"readlinkat", Bind<Readlinkat>},

@@ -144,6 +144,12 @@ inline long sys_mount(const char* source, const char* target, const char* type, 
   return sys_call(SYS_mount, source, target, type, flags, data);
 }
 
+inline long sys_inotify_init1(int flags) { return sys_call(SYS_inotify_init1, flags); }
+
+inline long sys_inotify_add_watch(int fd, const char* path, uint32_t mask) {
+  return sys_call(SYS_inotify_add_watch, fd, path, mask);
+}
+
 inline long sys_umount2(const char* target, int flags) {
   return sys_call(SYS_umount2, target, flags);
 }

@@ -14,6 +14,7 @@ import { cwd, type Plan, PlanBuilder } from '../program/plan.js'
 import { type Expectation, type Fill, statxField } from '../program/step.js'
 import { splitLast } from './bytes.js'
 import type { Leftovers } from './host.js'
+import { watchStep } from './teardown.js'
 
 /** An attached mount, as it was when it was made. */
 export interface Attached {
@@ -30,6 +31,8 @@ export interface UnmountWay {
   readonly lazy: boolean
   /** who waits is answered when the mount has left the namespace, and its superblock goes afterwards */
   readonly early: boolean
+  /** an inotify instance that is to tell when the superblock is gone */
+  readonly inotify?: number
 }
 
 const cached = new WeakMap<Features, Map<string, Plan>>()
@@ -46,7 +49,7 @@ export function planUnmount(
   // an id that may be reused is not enough
   if (!features.uniqueMountId) fills.push(dev)
   if (claim !== 0) fills.push(BigInt(claim))
-  const shape = `${mount.kind} ${claim !== 0} ${way.lazy} ${way.early}`
+  const shape = `${mount.kind} ${claim !== 0} ${way.lazy} ${way.early} ${way.inotify}`
   const plans = cached.get(features) ?? new Map<string, Plan>()
   const plan = plans.get(shape) ?? planShape(mount.kind, claim !== 0, way, features)
   cached.set(features, plans.set(shape, plan))
@@ -81,6 +84,7 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
     b.add(c.statxFd(pin, features.uniqueMountId, check))
   } else b.add(c.statxPath(parent, name, features.uniqueMountId, check))
   b.add(c.fchdir(parent))
+  if (way.inotify !== undefined) b.add(watchStep(way.inotify, name))
   const gone = c.umount(name, way.lazy, true, {
     subject,
     commits: true,
@@ -97,9 +101,14 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
 }
 
 /** Closes a mount that was never attached. */
-export function planCloseMount(fd: number, claim: number, early: boolean): Plan {
+export function planCloseMount(
+  fd: number,
+  claim: number,
+  { early, inotify }: Omit<UnmountWay, 'lazy'>,
+): Plan {
   const b = new PlanBuilder('close detached mount')
   const mount = b.input('mount', fd, 'superblock')
+  if (inotify !== undefined) b.add(watchStep(inotify, ['/proc/self/fd/', mount, '/.']))
   if (claim === 0) return b.add(c.close(mount)).build()
   const retired = c.retireClaim(claim, { answers: early })
   return b

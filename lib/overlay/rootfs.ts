@@ -16,6 +16,7 @@ import type { Host } from './host.js'
 import { MountLook } from './presence.js'
 import { planCloseMount, type UnmountWay } from './reap.js'
 import { propagationStep } from './rungs/fs-context.js'
+import { TeardownWatcher, watchOf } from './teardown.js'
 import { unmountAttached } from './unmount.js'
 
 export interface RootfsState {
@@ -41,7 +42,8 @@ export interface UnmountOptions {
   /**
    * When it resolves. `'namespace'` (default): when the mount has left the mount namespace; the superblock is
    * taken down behind it, which takes a grace period and, without `volatile`, a sync of the upper's whole file
-   * system. `'teardown'`: when that is done too.
+   * system. `'teardown'`: when the superblock is gone, however long an open file, a working directory or a copy in
+   * another mount namespace keeps it.
    */
   wait?: 'namespace' | 'teardown'
 }
@@ -79,7 +81,7 @@ export class Rootfs {
   #mountFd: number | undefined
   /** operations under way: one runs, the others wait for it */
   #operations = 0
-  #last: Promise<void> | undefined
+  #last: Promise<unknown> | undefined
   /** that it is attached below, if it is */
   #group: Group | undefined
 
@@ -224,7 +226,10 @@ export class Rootfs {
     try {
       const way = parseWay(options)
       if (this.#phase === 'gone') return Promise.resolve()
-      return traced('unmount', this.#target, (trace) => this.#exclusive(this.#unmount(way), trace))
+      if (way.early) {
+        return traced('unmount', this.#target, (trace) => this.#exclusive(this.#unmountEarly(way), trace))
+      }
+      return traced('unmount', this.#target, (trace) => this.#unmountWhole(way, trace))
     } catch (error) {
       return Promise.reject(error)
     }
@@ -235,33 +240,63 @@ export class Rootfs {
     const way = parseWay(options)
     if (this.#phase === 'gone') return
     this.#alone()
-    tracedSync('unmount', this.#target, (trace) => driveSync(this.#unmount(way), trace))
+    tracedSync('unmount', this.#target, (trace) => {
+      const watcher = way.early ? undefined : this.#watcher()
+      try {
+        const watch = driveSync(this.#unmount({ ...way, inotify: watcher?.fd }), trace)
+        watcher?.waitSync(watch)
+      } finally {
+        watcher?.release()
+      }
+    })
   }
 
-  *#unmount(way: UnmountWay): Flow<void> {
+  *#unmountEarly(way: UnmountWay): Flow<void> {
+    yield* this.#unmount(way)
+  }
+
+  /** Until the superblock is gone, whoever holds it. */
+  async #unmountWhole(way: UnmountWay, trace: Trace | undefined): Promise<void> {
+    const watcher = this.#watcher()
+    try {
+      const watch = await this.#exclusive(this.#unmount({ ...way, inotify: watcher?.fd }), trace)
+      await watcher?.wait(watch)
+    } finally {
+      watcher?.release()
+    }
+  }
+
+  /** A clone's superblock is that of the layer: it stays. */
+  #watcher(): TeardownWatcher | undefined {
+    return this.#state.kind === 'overlay' ? TeardownWatcher.take() : undefined
+  }
+
+  *#unmount(way: UnmountWay): Flow<number | undefined> {
     if (this.#phase === 'released')
       throw invalidState('the rootfs was released: its mount is no longer this handle’s')
-    if (this.#phase === 'gone') return
+    if (this.#phase === 'gone') return undefined
     const { namespace, reaping: pool } = this.#host.here()
     const { mountId, dev, kind, claim } = this.#state
     if (this.#phase === 'detached') {
       dropped.unregister(this)
       const fd = this.#mountFd!
       this.#gone()
-      yield { plan: planCloseMount(fd, claim, way.early), pool, abortable: false }
-      return
+      return watchOf(yield { plan: planCloseMount(fd, claim, way), pool, abortable: false })
     }
     if (this.#namespace !== namespace) {
       throw invalidState('the rootfs was attached in another mount namespace than the caller is in now')
     }
+    const attached = { target: this.#target!, mountId, dev, kind, claim }
+    let watch: number | undefined
     try {
-      yield* unmountAttached(this.#host, pool, { target: this.#target!, mountId, dev, kind, claim }, way)
+      watch = yield* unmountAttached(this.#host, pool, attached, way)
     } catch (error) {
       // its group may have been faster
       if (this.#group?.isLeaving) this.gone(new MountLook(this.#host.features.uniqueMountId))
       if (!this.#isGone()) throw error
     }
     this.#gone()
+    return watch
   }
 
   /** @internal its group was unmounted, and it with it, unless somebody has moved it out before */
@@ -322,16 +357,16 @@ export class Rootfs {
   }
 
   /** One operation at a time, in the order of the calls. */
-  #exclusive(flow: Flow<void>, trace?: Trace): Promise<void> {
+  #exclusive<T>(flow: Flow<T>, trace?: Trace): Promise<T> {
     const run = () => drive(this.#counted(flow), undefined, trace)
     const mine = this.#operations++ === 0 ? run() : this.#last!.then(run, run)
     this.#last = mine
     return mine
   }
 
-  *#counted(flow: Flow<void>): Flow<void> {
+  *#counted<T>(flow: Flow<T>): Flow<T> {
     try {
-      yield* flow
+      return yield* flow
     } finally {
       this.#operations--
     }

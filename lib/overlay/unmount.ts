@@ -12,14 +12,20 @@ import { statxField } from '../program/step.js'
 import { splitLast } from './bytes.js'
 import type { Host } from './host.js'
 import { type Attached, openAbove, planUnmount, type UnmountWay } from './reap.js'
+import { watchOf } from './teardown.js'
 
-export function* unmountAttached(host: Host, pool: Pool, attached: Attached, way: UnmountWay): Flow<void> {
+/** @returns the number of the watch, if `way` has an inotify instance and the kernel had room for it */
+export function* unmountAttached(
+  host: Host,
+  pool: Pool,
+  attached: Attached,
+  way: UnmountWay,
+): Flow<number | undefined> {
   let { target } = attached
   for (let resolved = false; ; resolved = true) {
     const { plan, fills } = planUnmount(resolved ? { ...attached, target } : attached, way, host.features)
     try {
-      yield { plan, fills, pool, abortable: false }
-      return
+      return watchOf(yield { plan, fills, pool, abortable: false })
     } catch (error) {
       // a symbolic link on the way: the check of the mount's id makes following it safe
       const viaLink = error instanceof MountError && error.code === 'ELOOP' && error.step === openAbove

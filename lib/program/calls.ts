@@ -11,6 +11,7 @@ import {
   type Arg,
   type FdArg,
   type Hole,
+  type IntArg,
   type MountAttrArg,
   type Slot,
   type Step,
@@ -209,6 +210,14 @@ export const sameInode = (identity: { dev: bigint; ino: bigint }) => [
   { field: statxField.ino, value: identity.ino },
   { field: statxField.dev, value: identity.dev },
 ]
+
+/** inotify_add_watch(fd, path, mask); reports the watch's number */
+export const inotifyAddWatch = (inotify: FdArg, path: Text, mask: IntArg, extra?: Extra): Step => ({
+  call: 'inotify_add_watch',
+  args: [fd(inotify), text(path), mask],
+  report: true,
+  ...extra,
+})
 
 /** statx(fd, "", AT_EMPTY_PATH, …): the directory becomes the program's own; EBUSY if another mount of the process has it */
 export const claim = (what: FdArg, extra?: Extra): Step => ({

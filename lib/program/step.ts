@@ -113,7 +113,7 @@ export interface Step {
   readonly tolerate?: readonly number[]
   readonly expect?: readonly Expectation[]
   readonly remember?: readonly { readonly field: Field; readonly register: Register }[]
-  /** hand the filled buffer back to JS */
+  /** hand the filled buffer back to JS; of a call that fills none, its result as a 64-bit number */
   readonly report?: boolean
   /** something becomes visible here: from this step on an abort comes too late */
   readonly commits?: boolean
@@ -159,6 +159,7 @@ export const calls = {
   assume_fsids: 'ii',
   restore_fsids: 'ii',
   userns: 'pp',
+  inotify_add_watch: 'fpi',
   claim: 'fx',
   retire_claim: 'i',
   drop_claim: 'i',
