@@ -91,7 +91,8 @@ export function planWarm(host: Pick<Host, 'features' | 'rung'>, base: Base, aske
     template = { planned: plan(host, base, planned, idmap, top, { holes }), features, top }
     base.kept.templates.set(shape, template)
   }
-  return { ...template.planned, fills: fillsOf(spec) }
+  const { rung, composition } = template.planned
+  return { rung, composition, fills: fillsOf(spec) }
 }
 
 function plan(

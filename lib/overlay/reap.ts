@@ -35,7 +35,7 @@ export interface UnmountWay {
   readonly inotify?: number
 }
 
-const cached = new WeakMap<Features, Map<string, Plan>>()
+const cached = new WeakMap<Features, Map<number, Plan>>()
 
 /** Unmounts what is at the target, if it is still the mount that was attached there. */
 export function planUnmount(
@@ -49,10 +49,20 @@ export function planUnmount(
   // an id that may be reused is not enough
   if (!features.uniqueMountId) fills.push(dev)
   if (claim !== 0) fills.push(BigInt(claim))
-  const shape = `${mount.kind} ${claim !== 0} ${way.lazy} ${way.early} ${way.inotify}`
-  const plans = cached.get(features) ?? new Map<string, Plan>()
-  const plan = plans.get(shape) ?? planShape(mount.kind, claim !== 0, way, features)
-  cached.set(features, plans.set(shape, plan))
+  const { lazy, early, inotify = -1 } = way
+  const isOverlay = mount.kind === 'overlay'
+  const shape =
+    (isOverlay ? 1 : 0) | (claim ? 2 : 0) | (lazy ? 4 : 0) | (early ? 8 : 0) | ((inotify + 1) << 4)
+  let plans = cached.get(features)
+  if (plans === undefined) {
+    plans = new Map()
+    cached.set(features, plans)
+  }
+  let plan = plans.get(shape)
+  if (plan === undefined) {
+    plan = planShape(mount.kind, claim !== 0, way, features)
+    plans.set(shape, plan)
+  }
   return { plan, fills }
 }
 

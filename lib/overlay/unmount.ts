@@ -25,7 +25,8 @@ export function* unmountAttached(
   for (let resolved = false; ; resolved = true) {
     const { plan, fills } = planUnmount(resolved ? { ...attached, target } : attached, way, host.features)
     try {
-      return watchOf(yield { plan, fills, pool, abortable: false })
+      const outcome = yield { plan, fills, pool, abortable: false }
+      return way.inotify === undefined ? undefined : watchOf(outcome)
     } catch (error) {
       // a symbolic link on the way: the check of the mount's id makes following it safe
       const viaLink = error instanceof MountError && error.code === 'ELOOP' && error.step === openAbove
