@@ -55,7 +55,7 @@ export const run = async ({ only, list, rounds, quick, output, directory, comman
   const results = { ...report({ ...measured, strategies, plan, untraced, machine }), command, machine }
   const withoutCharts = results.sections.map(({ chart, ...section }) => section)
   console.log(toMarkdown('contention', { ...results, sections: withoutCharts }))
-  if (output !== undefined || !quick) {
+  if (isKept({ output, quick, only })) {
     console.log((await save('contention', results, { output })).join('\n'))
   }
   const failed = measured.failures.map(({ name, message }) => `${name}: ${message}`)

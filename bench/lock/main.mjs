@@ -8,7 +8,7 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { topology } from '../../dist/index.js'
-import { pick } from '../options.mjs'
+import { isKept, pick } from '../options.mjs'
 import { rotated } from '../rounds.mjs'
 import { lineChart } from '../support/chart.mjs'
 import { BenchError, runChild } from '../support/child.mjs'
@@ -52,7 +52,7 @@ export const run = async ({ only, list, rounds, quick, output, directory, comman
   const results = { ...report({ cells, measured, placements, missing: found.missing }), command, machine }
   const withoutCharts = results.sections.map(({ chart, ...section }) => section)
   console.log(toMarkdown('lock', { ...results, sections: withoutCharts }))
-  if (output !== undefined || !quick) console.log((await save('lock', results, { output })).join('\n'))
+  if (isKept({ output, quick, only })) console.log((await save('lock', results, { output })).join('\n'))
 }
 
 /** One thread alone, and each placement with 2, 4, … threads. */
