@@ -35,6 +35,9 @@ export function watchOf(outcome: Outcome): number | undefined {
   return report && Number(report.readBigInt64LE())
 }
 
+/** How long an instance that nobody waits with is kept: its close takes a millisecond (seen on Linux 6.18). */
+const lingerMs = 1000
+
 /** How long to wait before looking again: the first time a superblock has mostly gone by then. */
 const firstMs = 1
 const longestMs = 50
@@ -44,6 +47,7 @@ export class TeardownWatcher {
 
   readonly fd: number
   #users = 0
+  #timer: NodeJS.Timeout | undefined
   readonly #ended = new Set<number>()
   readonly #buffer = Buffer.alloc(4096)
 
@@ -58,14 +62,19 @@ export class TeardownWatcher {
       if (fd < 0) return undefined
       TeardownWatcher.#shared = new TeardownWatcher(fd)
     }
-    TeardownWatcher.#shared.#users++
-    return TeardownWatcher.#shared
+    const shared = TeardownWatcher.#shared
+    clearTimeout(shared.#timer)
+    shared.#users++
+    return shared
   }
 
   release(): void {
     if (--this.#users > 0) return
-    TeardownWatcher.#shared = undefined
-    binding.close(this.fd)
+    this.#timer = setTimeout(() => {
+      TeardownWatcher.#shared = undefined
+      binding.close(this.fd)
+    }, lingerMs)
+    this.#timer.unref()
   }
 
   async wait(watch: number | undefined): Promise<void> {
