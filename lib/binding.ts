@@ -135,7 +135,12 @@ export interface PoolBinding {
 export interface ClaimBinding {
   /** the mount is attached: the claim outlives its environment, as the mount does */
   settleClaim(claim: number, mountId: bigint, device: bigint, mountNamespace: number): void
+  /** who wants its directories waits until it is dropped or restored */
+  retireClaim(claim: number): void
+  restoreClaim(claim: number): void
   dropClaim(claim: number): void
+  /** unless its mount is being taken down: then that drops it */
+  dropStaleClaim(claim: number): void
   /** [id, device, mount namespace]; null while it is being made or is detached; undefined once the claim is gone */
   claimedMount(claim: number): [bigint, bigint, bigint] | null | undefined
   /** how many there are */

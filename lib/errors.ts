@@ -163,8 +163,10 @@ export function invalidState(message: string): Coded<Error> {
 }
 
 /** More mounts wait than `maxQueued` allows: ERR_OVERLAYFD_QUEUE_FULL. */
-export function queueFull(waiting: number, limit: number): Coded<Error> {
-  const message = `${waiting} mounts wait for a thread, and options.maxQueued of the Mounter is ${limit}: await mounter.ready()`
+export function queueFull(mounts: number, free: number, limit: number): Coded<Error> {
+  const asked = mounts === 1 ? 'a mount was' : `${mounts} mounts were`
+  const advice = mounts > limit ? 'take smaller batches' : 'await mounter.ready()'
+  const message = `${asked} started where there is room for ${free}, and options.maxQueued of the Mounter is ${limit}: ${advice}`
   return coded(new Error(message), 'ERR_OVERLAYFD_QUEUE_FULL')
 }
 

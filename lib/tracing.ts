@@ -2,7 +2,7 @@
  * Diagnostics channels: what mounts and unmounts do, for whoever subscribes.
  *
  *   overlayfd:mount      LayerStack.mount and mountOverlay, and their Sync forms
- *   overlayfd:unmount    Rootfs.unmount and unmountSync
+ *   overlayfd:unmount    Rootfs.unmount and MountGroup.unmount, and their Sync forms
  *
  * Each is a tracing channel of node:diagnostics_channel: start, end, asyncStart, asyncEnd and error get one and the
  * same `OperationTrace`. Steps are timed by the addon, on the thread that makes the calls, and only while somebody

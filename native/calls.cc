@@ -50,7 +50,8 @@ const Call kCalls[] = {
     CALL("fstatfs", "fs", kNone, sys_fstatfs(FD(0), static_cast<struct statfs*>(out))),
     CALL("fchdir", "f", kChangesDirectory, sys_fchdir(FD(0))),
     CALL("chdir", "p", kChangesDirectory, sys_chdir(TEXT(0))),
-    CALL("mkdirat", "fpi", kNone, sys_mkdirat(FD(0), TEXT(1), ARG(unsigned, 2))),
+    // with the umask of the thread
+    CALL("mkdirat", "fpi", kChangesThread, sys_mkdirat(FD(0), TEXT(1), ARG(unsigned, 2))),
     CALL("unlinkat", "fpi", kNone, sys_unlinkat(FD(0), TEXT(1), FD(2))),
     CALL("fchownat", "fpiii", kNone,
          sys_fchownat(FD(0), TEXT(1), ARG(uint32_t, 2), ARG(uint32_t, 3), FD(4))),
@@ -64,6 +65,7 @@ const Call kCalls[] = {
     CALL("claim", "fx", kClaims,
          sys_statx(FD(0), "", AT_EMPTY_PATH, STATX_INO, static_cast<uapi::statx*>(out))),
     CALL("retire_claim", "i", kNone, (RetireClaim(ARG(uint64_t, 0)), 0L)),
+    CALL("restore_claim", "i", kNone, (RestoreClaim(ARG(uint64_t, 0)), 0L)),
     CALL("drop_claim", "i", kNone, (DropClaim(ARG(uint64_t, 0)), 0L)),
 };
 

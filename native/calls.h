@@ -23,7 +23,7 @@ using Invoke = long (*)(const Values&, void* out);
 // kMakesFd: its result is an fd, and it must have a slot for it; no other call may have one.
 // kClaims: it fills a statx buffer, and the directory that it shows becomes part of the program's
 // claim.
-// kChangesThread: it changes something else of the thread, or needs one that takes no signals.
+// kChangesThread: it changes, or depends on, something else of the thread.
 enum class Trait { kNone, kMakesFd, kCloses, kChangesDirectory, kChangesThread, kClaims };
 
 struct Call {

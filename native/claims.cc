@@ -42,7 +42,10 @@ struct Registry {
     if (device != devices.end() && device->second == number) devices.erase(device);
     const bool awaited = it->second.ending;
     claims.erase(it);
-    if (!awaited) return;
+    if (awaited) Tell(number);
+  }
+
+  void Tell(uint64_t number) const {
     for (ClaimListener* listener : listeners) listener->ClaimEnded(number);
   }
 };
@@ -51,6 +54,27 @@ struct Registry {
 Registry& Shared() {
   static Registry& registry = *new Registry;
   return registry;
+}
+
+// dropStaleClaim(claim: number): void   unless its mount is being taken down
+Napi::Value DropStale(const Napi::CallbackInfo& info) {
+  uint64_t claim;
+  if (Take(info, 0, &claim)) DropStaleClaim(claim);
+  return info.Env().Undefined();
+}
+
+// retireClaim(claim: number): void
+Napi::Value Retire(const Napi::CallbackInfo& info) {
+  uint64_t claim;
+  if (Take(info, 0, &claim)) RetireClaim(claim);
+  return info.Env().Undefined();
+}
+
+// restoreClaim(claim: number): void
+Napi::Value Restore(const Napi::CallbackInfo& info) {
+  uint64_t claim;
+  if (Take(info, 0, &claim)) RestoreClaim(claim);
+  return info.Env().Undefined();
 }
 
 // dropClaim(claim: number): void
@@ -141,10 +165,27 @@ void RetireClaim(uint64_t claim) {
   if (it != shared.claims.end()) it->second.ending = true;
 }
 
-bool ClaimExists(uint64_t claim) {
+void RestoreClaim(uint64_t claim) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
-  return shared.claims.count(claim) != 0;
+  const auto it = shared.claims.find(claim);
+  if (it == shared.claims.end() || !it->second.ending) return;
+  it->second.ending = false;
+  shared.Tell(claim);
+}
+
+void DropStaleClaim(uint64_t claim) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto it = shared.claims.find(claim);
+  if (it != shared.claims.end() && !it->second.ending) shared.Drop(claim);
+}
+
+bool IsClaimEnding(uint64_t claim) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto it = shared.claims.find(claim);
+  return it != shared.claims.end() && it->second.ending;
 }
 
 void AddClaimListener(ClaimListener* listener) {
@@ -165,6 +206,15 @@ void DropClaim(uint64_t claim) {
   shared.Drop(claim);
 }
 
+void AbandonClaim(uint64_t claim) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto it = shared.claims.find(claim);
+  if (it == shared.claims.end()) return;
+  it->second.owner = nullptr;
+  if (!it->second.settled) shared.Drop(claim);
+}
+
 void DropClaimsOf(const void* owner) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
@@ -182,6 +232,9 @@ void InitClaims(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, call, name, const_cast<char*>(name)));
   };
   add("dropClaim", Drop);
+  add("dropStaleClaim", DropStale);
+  add("retireClaim", Retire);
+  add("restoreClaim", Restore);
   add("settleClaim", Settle);
   add("claimedMount", MountOf);
   add("claims", Count);

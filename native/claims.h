@@ -23,11 +23,16 @@ struct ClaimInTheWay {
 ClaimInTheWay AddToClaim(uint64_t claim, uint64_t device, uint64_t inode);
 // What the claim is for from now on. A device is one mount's at a time: whoever had it is gone.
 void SettleClaim(uint64_t claim, const ClaimedMount& mount);
-// Its mount has left the namespace, and its directories are in use a little longer.
+// Its mount is being taken down: who wants its directories waits until it is dropped, or restored
+// because that failed.
 void RetireClaim(uint64_t claim);
+void RestoreClaim(uint64_t claim);
 void DropClaim(uint64_t claim);
-bool ClaimExists(uint64_t claim);
-// Environments end: what is not settled goes with them.
+// Unless it is ending: then somebody else will.
+void DropStaleClaim(uint64_t claim);
+bool IsClaimEnding(uint64_t claim);
+// Nobody heard of it, or its environment ends: what is not settled goes, what is outlives that.
+void AbandonClaim(uint64_t claim);
 void DropClaimsOf(const void* owner);
 
 // Who waits for claims to end is told of each one that does, on whatever thread that happens.

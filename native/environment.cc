@@ -142,10 +142,11 @@ void Environment::DeliverAll() {
   const Napi::HandleScope scope(env);
   std::vector<uint32_t> words;
   for (const auto& job : jobs) Append(job.get(), &words);
-  const Napi::Uint8Array results = delivered_.Write(env, words);
+  const Napi::Value results = delivered_.Write(env, words);
   // Nothing the dispatcher does throws; in a terminating worker the call itself fails, and what
   // it did not take is closed at teardown.
-  dispatcher_.Call({results, Napi::Number::New(env, static_cast<double>(words.size()))});
+  if (!results.IsEmpty())
+    dispatcher_.Call({results, Napi::Number::New(env, static_cast<double>(words.size()))});
   if (env.IsExceptionPending()) env.GetAndClearPendingException();
 }
 
@@ -155,13 +156,17 @@ Napi::Value Environment::ToBuffer(Job* job) {
   return returned_.Write(env_, scratch_);
 }
 
-Napi::Uint8Array Environment::Shared::Write(Napi::Env env, const std::vector<uint32_t>& words) {
+Napi::Value Environment::Shared::Write(Napi::Env env, const std::vector<uint32_t>& words) {
   const size_t bytes = words.size() * 4;
   if (bytes > size) {
-    size = std::max(bytes * 2, kResultsSize);
-    array = Napi::Persistent(Napi::Uint8Array::New(env, size));
+    const size_t wanted = std::max(bytes * 2, kResultsSize);
+    Napi::Uint8Array larger = Napi::Uint8Array::New(env, wanted);
+    if (larger.IsEmpty() || larger.Data() == nullptr) return Napi::Value();
+    array = Napi::Persistent(larger);
+    size = wanted;
   }
   Napi::Uint8Array memory = array.Value();
+  if (memory.IsEmpty() || memory.Data() == nullptr) return Napi::Value();
   memcpy(memory.Data(), words.data(), bytes);
   return memory;
 }

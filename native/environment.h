@@ -78,7 +78,8 @@ class Environment {
   struct Shared {
     Napi::Reference<Napi::Uint8Array> array;
     size_t size = 0;
-    Napi::Uint8Array Write(Napi::Env env, const std::vector<uint32_t>& words);
+    // Empty in an environment that is being terminated: it gets no memory any more.
+    Napi::Value Write(Napi::Env env, const std::vector<uint32_t>& words);
   };
   Shared delivered_;
   Shared returned_;

@@ -15,7 +15,7 @@ Job::~Job() {
     if (fd >= 0) sys_close(fd);
   }
   // A claim of a failure is somebody else's.
-  if (result.status == ProgramStatus::kDone && result.claim != 0) DropClaim(result.claim);
+  if (result.status == ProgramStatus::kDone && result.claim != 0) AbandonClaim(result.claim);
 }
 
 Pool::Pool(PoolOptions options) : options_(std::move(options)) {}
@@ -88,14 +88,9 @@ void Pool::Work() {
     lock.lock();
     current_.erase(std::find(current_.begin(), current_.end(), job));
     ran_++;
-    if (drains_.empty() || !IsIdle()) continue;
-    std::vector<std::shared_ptr<Job>> drained;
-    drained.swap(drains_);
+    if (drains_.empty()) continue;
     lock.unlock();
-    for (auto& waiting : drained) {
-      auto done = std::move(waiting->done);
-      done(std::move(waiting));
-    }
+    FinishDrains();
     lock.lock();
   }
 }
@@ -117,26 +112,26 @@ void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return;
-    parked_.emplace_back(claim, std::move(job));
+    parked_.emplace_back(claim, job);
   }
+  if (job->abort) return Abort(job->id);
   // It may have ended in between, and nobody else would say so.
-  if (!ClaimExists(claim)) ClaimEnded(claim);
+  if (!IsClaimEnding(claim)) ClaimEnded(claim);
 }
 
 void Pool::ClaimEnded(uint64_t claim) {
   size_t count = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto it = parked_.begin(); it != parked_.end();) {
-      if (it->first != claim) {
-        ++it;
-        continue;
-      }
-      // Its turn had come before.
+    // Their turn had come before, and they keep their order.
+    for (auto it = parked_.rbegin(); it != parked_.rend(); ++it) {
+      if (it->first != claim) continue;
       queue_.push_front(std::move(it->second));
-      it = parked_.erase(it);
       count++;
     }
+    parked_.erase(std::remove_if(parked_.begin(), parked_.end(),
+                                 [](const auto& parked) { return !parked.second; }),
+                  parked_.end());
   }
   while (count-- > 0) wake_.notify_one();
 }
@@ -182,6 +177,19 @@ void Pool::Abort(uint32_t id) {
   dropped->result.status = ProgramStatus::kAborted;
   auto done = std::move(dropped->done);
   done(std::move(dropped));
+  FinishDrains();
+}
+
+void Pool::FinishDrains() {
+  std::vector<std::shared_ptr<Job>> drained;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (IsIdle()) drained.swap(drains_);
+  }
+  for (auto& waiting : drained) {
+    auto done = std::move(waiting->done);
+    done(std::move(waiting));
+  }
 }
 
 void Pool::Drain(std::shared_ptr<Job> job) {

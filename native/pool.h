@@ -80,6 +80,7 @@ class Pool : private ClaimListener {
   void RunJob(const std::shared_ptr<Job>& job, bool own_directory);
   bool PrepareThread();
   bool IsIdle() const { return queue_.empty() && parked_.empty() && current_.empty(); }
+  void FinishDrains();
   void Park(std::shared_ptr<Job> job, uint64_t claim);
   void ClaimEnded(uint64_t claim) override;
 

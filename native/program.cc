@@ -75,10 +75,12 @@ class Run {
     const int64_t failing = result_.step == UINT32_MAX ? -1 : static_cast<int64_t>(result_.step);
     const bool failed = status != ProgramStatus::kDone;
     Pass(kUndo, [&](const Step& s) { return s.when == kAlways || failed; });
-    if (!answered_) Finish(failed);
+    if (!failed && !answered_) Finish();
     for (const int fd : slots_) {
       if (fd >= 0) sys_close(fd);
     }
+    // After the closes: what was made from the directories is gone by now.
+    if (failed && claim_ != 0) DropClaim(claim_);
     if (probed_) {
       ProbeProgramDone(id_, static_cast<int32_t>(status), failing, Now() - begin);
     }
@@ -330,12 +332,8 @@ class Run {
     }
   }
 
-  // What the program hands out, or takes back with it.
-  void Finish(bool failed) {
-    if (failed) {
-      if (claim_ != 0) DropClaim(claim_);
-      return;
-    }
+  // What the program hands out.
+  void Finish() {
     result_.claim = claim_;
     if (claim_ != 0 && committed_) SettleClaim(claim_, mount_);
     for (const uint32_t slot : header_.outputs) {
@@ -347,7 +345,7 @@ class Run {
   void Answer() {
     if (answered_) return;
     answered_ = true;
-    Finish(false);
+    Finish();
     ProgramResult result = std::move(result_);
     result_ = {};
     result_.status = ProgramStatus::kDone;
@@ -392,7 +390,7 @@ bool Program::Decode() {
     if (!ReadStep(&reader, header_, &steps_)) return false;
     const Call& call = CallOf(steps_.list.back().call);
     if (call.trait == Trait::kChangesDirectory || call.trait == Trait::kChangesThread ||
-        strcmp(call.name, "userns") == 0) {
+        strcmp(call.name, "userns") == 0 || (steps_.list.back().flags & kAnswers)) {
       leaves_thread_alone_ = false;
     }
   }

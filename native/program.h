@@ -52,7 +52,8 @@ class Program {
   // time, but any number may run it afterwards.
   bool Decode();
 
-  // Once decoded: no step changes anything of the thread that it runs on.
+  // Once decoded: no step changes anything of the thread that it runs on, and none runs on after
+  // the answer.
   bool leaves_thread_alone() const { return leaves_thread_alone_; }
   const ProgramHeader& header() const { return header_; }
   const Steps& steps() const { return steps_; }

@@ -86,7 +86,7 @@ export class MounterHost implements Host {
   readonly #asked: PlacementOptions
   #placement: Placement | undefined
   readonly #pools = new Map<number, Here>()
-  readonly #reaper = new Reaper((plan) => this.#closeLater(plan))
+  readonly #reaper = new Reaper((plan) => this.later(plan))
   #lacking: Partial<Record<keyof Features, string>> = {}
   #reduced: { readonly from: Features; readonly features: Features } | undefined
 
@@ -142,13 +142,13 @@ export class MounterHost implements Host {
 
   /** Throws if too many mounts wait already. */
   admit({ composing }: Here, mounts = 1): void {
-    const waiting = composing.pending + mounts - composing.threads
-    if (waiting > this.#maxQueued) throw queueFull(waiting - mounts, this.#maxQueued)
+    const free = this.#maxQueued + composing.threads - composing.pending
+    if (mounts > free) throw queueFull(mounts, Math.max(0, free), this.#maxQueued)
   }
 
   ready(signal: AbortSignal | undefined): Promise<void> {
     const { composing } = this.here()
-    return composing.fewerThan(2 * composing.threads, signal)
+    return composing.fewerThan(composing.threads + Math.min(composing.threads, this.#maxQueued), signal)
   }
 
   here(): Here {
@@ -236,15 +236,19 @@ export class MounterHost implements Host {
   }
 
   /** Nobody waits for it. What was not accepted, because no thread could be had, is closed here and now. */
-  #closeLater(plan: Plan): void {
-    const closeNow = () => {
-      for (const [, fd] of plan.inputs) binding.closeOwned(fd)
-    }
+  later(plan: Plan): void {
+    let isAccepted = false
     try {
-      this.here().reaping.run(plan).catch(closeNow)
-    } catch {
-      closeNow()
-    }
+      // told at once if it could not be started: only then are its fds still ours
+      let isStarting = true
+      let failed = false
+      this.here().reaping.start({ plan }, (error) => {
+        failed = isStarting && error !== undefined
+      })
+      isStarting = false
+      isAccepted = !failed
+    } catch {}
+    if (!isAccepted) for (const [, fd] of plan.inputs) binding.closeOwned(fd)
   }
 }
 

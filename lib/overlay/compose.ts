@@ -1,9 +1,10 @@
 /**
  * One mount from open layers: rung, plan, program, handle. What both stacks and one-shot calls do.
  *
- * Three results of a program are not the end: a layer whose name shows something else by now (it was renamed)
+ * Four results of a program are not the end: a layer whose name shows something else by now (it was renamed)
  * gets a tree of its own; a call that turned out to be missing (a filter that the probe did not meet) is
- * marked so and the next rung is taken; a directory above one that is to be made is made too. Then the mount
+ * marked so and the next rung is taken; a directory above one that is to be made is made too; a claim in the way
+ * may be of a mount that is gone. Then the mount
  * is planned again. All happen before anything is visible; after the attach nothing is tried another way.
  */
 import { nameOf } from '../diagnose/causes.js'
@@ -15,7 +16,7 @@ import { claimInTheWay, failedStep, type Outcome, UnexpectedError } from '../pro
 import { identityOf } from '../program/result.js'
 import type { Step } from '../program/step.js'
 import type { RungName } from './choose.js'
-import { dropStale, inUse } from './claims.js'
+import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers } from './layers.js'
 import { type Base, planMount, planWarm } from './plan-mount.js'
@@ -25,9 +26,19 @@ import type { MountSpec } from './spec.js'
 
 /** Makes the mount. */
 export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
+  const created = beginCreating(spec)
+  try {
+    return yield* attempt(host, here, base, spec)
+  } finally {
+    created?.()
+  }
+}
+
+function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
   let parents = false
   for (let tries = 0; ; tries++) {
     const planned = base.layers
+    const { features } = host
     const { rung, composition, fills } = parents
       ? planMount(host, base, spec, parents)
       : planWarm(host, base, spec)
@@ -38,7 +49,10 @@ export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): F
       const step =
         error instanceof UnexpectedError ? error.step : error instanceof MountError && failedStep(error)
       if (tries <= planned.list.length && step && reroot(base, planned, step)) continue
-      if (error instanceof MountError && host.rung === 'auto' && host.lacks(error)) continue
+      // another mount may have met the same meanwhile
+      const isNews = error instanceof MountError && host.rung === 'auto' && host.lacks(error)
+      if (isNews || (host.features !== features && error instanceof MountError && error.code === 'ENOSYS'))
+        continue
       if (step && step.call === 'claim' && error instanceof MountError && error.code === 'EBUSY') {
         const claim = claimInTheWay(error)
         if (dropStale(claim, host.features.uniqueMountId)) continue

@@ -10,6 +10,8 @@ import type { MountLook } from './presence.js'
 
 /** A rootfs, as its group sees it. */
 export interface Member {
+  /** number of what it has claimed; 0 if that is nothing */
+  readonly claim: number
   /** The group was unmounted, and the rootfs with it, unless `look` still sees it somewhere. */
   gone(look: MountLook): void
 }

@@ -8,6 +8,7 @@ import type { MountError } from '../errors.js'
 import type { Features } from '../host/features.js'
 import type { Idmap } from '../idmap.js'
 import type { Flow } from '../program/flow.js'
+import type { Plan } from '../program/plan.js'
 import type { Pool } from '../program/pool.js'
 import type { RungChoice } from './choose.js'
 import type { FdBudget } from './fd-budget.js'
@@ -44,6 +45,8 @@ export interface Host {
   mapping(idmap: Idmap): MappingLease
   /** takes fds over and closes them soon */
   discard(leftovers: Leftovers): void
+  /** runs a plan that takes something down, and nobody waits for it */
+  later(plan: Plan): void
   /** closes everything that was discarded, as the flow goes on */
   flush(): Flow<void>
   /** a call was refused as not there: true if the next plan will do without it */

@@ -7,6 +7,7 @@
  * namespaces either.
  */
 
+import { binding } from '../binding.js'
 import { invalidArgType, invalidArgValue, invalidState } from '../errors.js'
 import { cString, type PathLike } from '../path.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
@@ -177,11 +178,19 @@ export class MountGroup implements Group {
     const { path: target, mountId, dev } = this.#stage
     // as a clone: the stage itself has no superblock of an overlay
     const stage = { target, mountId, dev, kind: 'clone', claim: 0 } as const
-    yield* unmountAttached(this.#host, reaping, stage, { lazy, early: false })
-    this.#forget('gone')
-    const look = new MountLook(this.#stage.uniqueMountId)
-    for (const member of this.#members) member.gone(look)
-    this.#members.clear()
+    // whoever finds their mounts gone must find that their directories are not free yet
+    const members = [...this.#members]
+    for (const { claim } of members) binding.retireClaim(claim)
+    try {
+      yield* unmountAttached(this.#host, reaping, stage, { lazy, early: false })
+      this.#forget('gone')
+      const look = new MountLook(this.#stage.uniqueMountId)
+      for (const member of this.#members) member.gone(look)
+      this.#members.clear()
+    } finally {
+      // of those that are still there
+      for (const { claim } of members) binding.restoreClaim(claim)
+    }
   }
 
   /** Lets go of the group: it stays mounted with all that is below, and this handle does nothing more. */

@@ -35,11 +35,17 @@ export interface Base {
 
 /** What of earlier plans serves later ones, as long as the layers are the same. */
 export interface Kept {
+  /** what the fragments were made for */
+  features: Features | undefined
   readonly fragments: Map<string, Fragment>
   readonly templates: Map<Shape, Template>
 }
 
-export const nothingKept = (): Kept => ({ fragments: new Map(), templates: new Map() })
+export const nothingKept = (): Kept => ({
+  features: undefined,
+  fragments: new Map(),
+  templates: new Map(),
+})
 
 type Shape = string | number
 
@@ -97,19 +103,23 @@ export function planWarm(host: Pick<Host, 'features' | 'rung'>, base: Base, aske
 
 function plan(
   { features, rung: choice }: Pick<Host, 'features' | 'rung'>,
-  { spec: stack, layers, kept: { fragments } }: Base,
+  { spec: stack, layers, kept }: Base,
   spec: Planned,
   idmap: Idmap | undefined,
   top: TopAttributes,
   { parents = false, holes = 0 },
 ): PlannedMount {
+  if (kept.features !== features) {
+    kept.fragments.clear()
+    kept.features = features
+  }
   const isMappedMount = (spec.idmap ?? stack.idmap) !== undefined
   const { rung, notes } = choose(
     { idmap: isMappedMount, detached: spec.target === undefined },
     features,
     choice,
   )
-  const input = { layers, spec, idmap, top, features, parents, notes, holes, fragments }
+  const input = { layers, spec, idmap, top, features, parents, notes, holes, fragments: kept.fragments }
   return { rung, composition: planners[rung](input) }
 }
 

@@ -100,11 +100,13 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
     commits: true,
     endsSuperblock: endsSuperblock && !pins,
   })
-  b.add(gone)
   if (claim) {
+    // before: whoever finds the mount gone must find that its directories are not free yet
     const retired = c.retireClaim(claim)
-    b.add(retired).always(c.dropClaim(claim, { ifDone: retired }))
+    b.add(retired).undo(retired, c.restoreClaim(claim))
+    b.always(c.dropClaim(claim, { ifDone: gone }))
   }
+  b.add(gone)
   if (pins) b.always({ ...c.close(pin), endsSuperblock })
   // by the answer nothing of ours keeps the mount above busy
   return b.always(c.close(parent), { ...c.chdir('/'), answers: pins }).build()

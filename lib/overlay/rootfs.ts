@@ -58,8 +58,7 @@ type Phase = 'detached' | 'attached' | 'gone' | 'released'
 
 /** What a detached rootfs that is dropped without being unmounted leaves behind. */
 const dropped = new FinalizationRegistry<{ fd: number; host: Host; claim: number }>(({ fd, host, claim }) => {
-  binding.dropClaim(claim)
-  host.discard({ trees: [fd] })
+  host.later(planCloseMount(fd, claim, { early: false }))
   process.emitWarning('a detached Rootfs was garbage collected without unmount()', {
     code: 'OVERLAYFD_ROOTFS_DROPPED',
   })
@@ -216,7 +215,7 @@ export class Rootfs {
   /**
    * Unmounts it, once it has made sure that what is at the target is still this mount: `openat2` of the
    * directory above, `statx` of the name, `umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW)` from there. A detached
-   * one is closed. Resolves when the mount has left the namespace; what is unmounted already resolves too.
+   * one is closed. Resolves when the mount has left the namespace; what is unmounted already resolves too, at once.
    *
    * @throws MountError EINVAL: it is not mounted there any more · EBUSY: another mount covers it, or, with
    *   `lazy: false`, it is in use. Nothing has been unmounted then
@@ -303,8 +302,14 @@ export class Rootfs {
   gone(look: MountLook): void {
     const { mountId, dev, claim } = this.#state
     if (this.#phase !== 'attached' || look.sees({ namespace: this.#namespace, mountId, dev })) return
-    binding.dropClaim(claim)
+    // an operation that is under way drops it when it has ended
+    if (this.#operations === 0) binding.dropClaim(claim)
     this.#gone()
+  }
+
+  /** @internal number of what it has claimed */
+  get claim(): number {
+    return this.#state.claim
   }
 
   #isGone(): boolean {
@@ -369,6 +374,7 @@ export class Rootfs {
       return yield* flow
     } finally {
       this.#operations--
+      if (this.#operations === 0 && this.#phase === 'gone') binding.dropStaleClaim(this.#state.claim)
     }
   }
 }

@@ -74,12 +74,26 @@ export function createSteps(
     if (path === undefined) continue
     const made = c.mkdir(path, mode, { tolerate: [EEXIST], subject: about(option, path) })
     b.add(made)
-    b.undo(made, c.rmdir(cwd, path))
+    if (option === 'target') b.undo(made, c.rmdir(cwd, path))
     // a CREATE that fails late leaves its own directories in the work directory
-    if (option === 'workdir') for (const name of ['/index', '/work']) b.undo(made, c.rmdir(cwd, [path, name]))
+    else undoUnlessClaimed(b, made, path, option === 'workdir' ? ['/index', '/work', ''] : [''])
     if (option === 'upperdir') upper = made
   }
   return upper
+}
+
+/**
+ * Takes away a directory that was made, unless another mount has claimed it since: what is opened again here can be
+ * claimed, or it is not ours to remove.
+ */
+function undoUnlessClaimed(b: PlanBuilder, made: Step, path: PathText, names: readonly string[]): void {
+  const slot = b.slot('made')
+  const opened: Step = { ...c.openat(slot, cwd, path, f.O_PATH | f.O_DIRECTORY), when: 'undo', ifDone: made }
+  const claimed: Step = { ...c.claim(slot), when: 'undo', ifDone: opened }
+  const removed = names.map(
+    (name): Step => ({ ...c.rmdir(cwd, name === '' ? path : [path, name]), when: 'undo', ifDone: claimed }),
+  )
+  b.undoBy(opened, claimed, ...removed)
 }
 
 /** A path that a plan is made for: plans that need to look into it are not made with holes. */

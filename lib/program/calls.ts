@@ -225,9 +225,15 @@ export const claim = (what: FdArg, extra?: Extra): Step => ({
   args: [fd(what), { kind: 'out', what: 'statx' }],
   ...extra,
 })
-/** A claim whose mount has just left the namespace: who wants its directories waits until it is dropped. */
+/** A claim whose mount is being taken down: who wants its directories waits until it is dropped. */
 export const retireClaim = (claim: Hole | number, extra?: Extra): Step => ({
   call: 'retire_claim',
+  args: [int(claim)],
+  ...extra,
+})
+/** It was not taken down after all. */
+export const restoreClaim = (claim: Hole | number, extra?: Extra): Step => ({
+  call: 'restore_claim',
   args: [int(claim)],
   ...extra,
 })

@@ -44,6 +44,7 @@ const composites: Partial<Record<CallName, readonly string[]>> = {
   restore_fsids: ['setfsuid', 'setfsgid', 'prctl'],
   claim: ['statx'],
   retire_claim: [],
+  restore_claim: [],
   drop_claim: [],
 }
 

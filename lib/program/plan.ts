@@ -166,6 +166,12 @@ export class PlanBuilder {
     return this
   }
 
+  /** Steps that take back in an order of their own, each with its condition. */
+  undoBy(...steps: Step[]): this {
+    this.#undo.unshift(...steps)
+    return this
+  }
+
   /** To be run at the end in every case; what was added last runs first. */
   always(...steps: Step[]): this {
     this.#always.unshift(...steps.map((s): Step => ({ ...s, when: 'always' })))

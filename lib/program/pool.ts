@@ -115,7 +115,12 @@ export interface PoolCounts {
 }
 
 /** Ends the threads of pools that nobody can reach any more; one with jobs is reached by them. */
-const dropped = new FinalizationRegistry<number>((id) => binding.closePool(id))
+const dropped = new FinalizationRegistry<number>((id) => {
+  // what has answered may still be running
+  const job = nextJob()
+  waiting.set(job, () => binding.closePool(id))
+  binding.drain(id, job)
+})
 
 /** Plans that the addon keeps: a plan that is collected here goes there too. */
 const kept = new WeakMap<Plan, number>()

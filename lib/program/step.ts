@@ -25,7 +25,7 @@ export interface HeldFd {
   readonly name: string
 }
 
-/** What differs from run to run of one plan: bytes, or a 64-bit number. `fill` of plan.ts puts it in. */
+/** What differs from run to run of one plan: bytes, or a 64-bit number. the addon puts it in, and `fillStep` of fill.ts for people. */
 export interface Hole {
   readonly hole: number
   /** how `explain` names it */
@@ -132,7 +132,7 @@ export interface Step {
  * their number, a struct mount_attr and its size, h struct open_how and its size, x statx buffer,
  * s statfs buffer. `userns` and the `fsids` are several calls each:
  * native/userns.h and native/fsids.h list them. `claim` is a statx whose directory becomes the program's own,
- * EBUSY if another has it; the two after it are no calls of the kernel (native/claims.h).
+ * EBUSY if another has it; the three after it are no calls of the kernel (native/claims.h).
  */
 export const calls = {
   openat: 'fpii',
@@ -162,6 +162,7 @@ export const calls = {
   inotify_add_watch: 'fpi',
   claim: 'fx',
   retire_claim: 'i',
+  restore_claim: 'i',
   drop_claim: 'i',
 } as const
 export type CallName = keyof typeof calls

@@ -37,11 +37,11 @@ t.test('statistics', privileged, async (t) => {
     collected: { trees: 0, fds: 0 },
   })
   const containers = Array.from({ length: 20 }, (_, i) => area.container(String(i)))
-  const mounts = containers.map((container) => stack.mount(container))
+  const mounts = stack.mountMany(containers)
   const { composing } = mounter.stats
   t.ok(composing.queued + composing.running > 0, 'they wait for the one thread')
-  t.ok(composing.mostQueued >= 15, `most that waited: ${composing.mostQueued}`)
-  await unmountAll(await Promise.all(mounts))
+  t.ok(composing.mostQueued >= 10, `most that waited: ${composing.mostQueued}`)
+  await unmountAll(await mounts)
   await mounter.idle()
   const after = mounter.stats
   t.equal(after.composing.ran - before.composing.ran, 20)
@@ -62,7 +62,11 @@ t.test('one mount more than may wait is refused, and the others are made', privi
   await t.rejects(stack.mountMany(containers.slice(4)), full)
   await t.rejects(mounter.mount({ lowerdir: area.layers(1) }), full)
   await unmountAll(await Promise.all(started))
-  await t.rejects(stack.mountMany(containers), full, 'a batch counts whole')
+  const large = {
+    code: 'ERR_OVERLAYFD_QUEUE_FULL',
+    message: /5 mounts were started where .* 4, .*: take smaller batches/,
+  }
+  await t.rejects(stack.mountMany(containers), large, 'a batch counts whole')
   await unmountAll(await stack.mountMany(containers.slice(1)))
 })
 

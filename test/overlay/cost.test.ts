@@ -51,13 +51,15 @@ const once = (name: string, options: string): Case => ({
   explain: `explain(${options}, { rung })`,
   act: `made = await mounter.mount(${options}); await mounter.trim()`,
 })
-const unmount = (name: string, setUp: string, explain: string): Case => ({
+/** It answers before its end: what is left of it is waited for. */
+const unmount = (name: string, setUp: string, explain: string, options = '{}'): Case => ({
   name: `unmount ${name}`,
   explain: `(made = await ${setUp}, { cost: ${explain}.cost })`,
-  act: 'await made.unmount(); made = undefined',
+  act: `await made.unmount(${options}); await mounter.idle(); made = undefined`,
 })
-const attached = (kind: string) =>
-  `reap.planUnmount({ target: Buffer.from(made.path), mountId: made.mountId, dev: 0n, kind: '${kind}' }, true, features()).plan`
+const attached = (kind: 'overlay' | 'clone', way = '{ lazy: true, early: true }') =>
+  `reap.planUnmount({ target: Buffer.from(made.path), mountId: made.mountId, dev: 0n, kind: '${kind}', ` +
+  `claim: ${kind === 'overlay' ? 1 : 0} }, ${way}, features()).plan`
 
 const cases: readonly Case[] = [
   mount('warm', at('warm')),
@@ -78,6 +80,18 @@ const cases: readonly Case[] = [
   once('clone', `{ lowerdir: lowerdir.slice(0, 1), ...${target('once-clone')}, idmap: own(5) }`),
   unmount('an overlay', `stack.mount(${at('un')})`, attached('overlay')),
   unmount('a clone', `one.mount(${target('unclone')})`, attached('clone')),
+  unmount(
+    'an overlay, with its teardown',
+    `stack.mount(${at('torn')})`,
+    attached('overlay', '{ lazy: true, early: false, inotify: 9 }'),
+    `{ wait: 'teardown' }`,
+  ),
+  unmount(
+    'an overlay, not lazily',
+    `stack.mount(${at('busy')})`,
+    attached('overlay', '{ lazy: false, early: true }'),
+    '{ lazy: false }',
+  ),
   {
     ...unmount('a detached one', `stack.mount({})`, '{ cost: closed }'),
     not: 'classic',
@@ -119,7 +133,7 @@ const stack = await mounter.open({ lowerdir, idmap: idmap ?? undefined })
 const one = await mounter.open({ lowerdir: lowerdir.slice(0, 1), idmap: idmap ?? undefined })
 await (await stack.mount(at('first'))).unmount()
 await mounter.idle()
-const closed = reap.planCloseMount(9).cost
+const closed = reap.planCloseMount(9, 0, { early: true }).cost
 let made
 ${wanted
   .map(

@@ -75,7 +75,7 @@ for (const { rung, idmap } of ways) {
     umount(at.target)
     const elsewhere = area.mkdir('elsewhere')
     execFileSync('mount', ['-n', '--move', at.target, elsewhere])
-    await t.rejects(mount({ upperdir: at.upperdir }), busy('upperdir', at.target), 'moved')
+    await t.rejects(mount({ upperdir: at.upperdir }), busy('upperdir', elsewhere), 'moved')
     umount(elsewhere)
     await free('moved and unmounted')
 
@@ -192,10 +192,7 @@ t.test('in use in the mount namespace that the caller has left', privileged, asy
     unshare(0x20000)
     seen.push(await outcome(() => mounter.mount({ lowerdir, ...other, upperdir: at.upperdir })))`,
   )
-  t.match(
-    seen,
-    [busy('upperdir', target).hint.source.replace('^', '^EBUSY ')].map((text) => new RegExp(text)),
-  )
+  t.match(seen, [/^EBUSY this upperdir is in use by the overlay at a place in another mount namespace: /])
   umount(target)
 })
 
@@ -239,5 +236,5 @@ t.test('in use by another thread', privileged, async (t) => {
   )
   const refused = new RegExp(`^EBUSY this upperdir is in use by the overlay at ${target}`)
   t.match(seen.slice(0, 4), [refused, 'done', refused, 'done'], 'attached: it outlives its thread')
-  t.match(seen.slice(4), [/^EBUSY .* another thread/, 'done', 'done'], 'detached: it ends with its thread')
+  t.match(seen.slice(4), [/^EBUSY .* a detached mount/, 'done', 'done'], 'detached: it ends with its thread')
 })

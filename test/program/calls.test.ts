@@ -4,11 +4,12 @@ import * as f from '../../lib/flags.js'
 import * as c from '../../lib/program/calls.js'
 import { renderCall } from '../../lib/program/explain.js'
 import { cwd, held } from '../../lib/program/plan.js'
-import { type Arg, calls, type Slot, type Step, statxField } from '../../lib/program/step.js'
+import { type Arg, calls, type Hole, type Slot, type Step, statxField } from '../../lib/program/step.js'
 
 const out: Slot = { slot: 0, name: 'out' }
 const fs: Slot = { slot: 1, name: 'fs' }
 const dir = held(7, '/dir')
+const hole: Hole = { hole: 0, name: 'claim' }
 
 /** Every constructor, and how its step looks in strace's notation. */
 const table: Record<string, readonly [Step, string][]> = {
@@ -108,6 +109,25 @@ const table: Record<string, readonly [Step, string][]> = {
   ],
   assumeFsids: [[c.assumeFsids(0xffff_fffe, 5), 'assume_fsids(4294967294, 5)']],
   restoreFsids: [[c.restoreFsids(0, 0), 'restore_fsids(0, 0)']],
+  inotifyAddWatch: [
+    [
+      c.inotifyAddWatch(dir, 'a', { kind: 'int', value: 0x400, symbol: 'IN_DELETE_SELF' }),
+      'inotify_add_watch(7</dir>, "a", IN_DELETE_SELF)',
+    ],
+  ],
+  claim: [[c.claim(dir), 'claim(7</dir>, statx)']],
+  retireClaim: [
+    [c.retireClaim(7), 'retire_claim(7)'],
+    [c.retireClaim(hole), 'retire_claim({claim})'],
+  ],
+  restoreClaim: [
+    [c.restoreClaim(7), 'restore_claim(7)'],
+    [c.restoreClaim(hole), 'restore_claim({claim})'],
+  ],
+  dropClaim: [
+    [c.dropClaim(7), 'drop_claim(7)'],
+    [c.dropClaim(hole), 'drop_claim({claim})'],
+  ],
   userns: [[c.userns(out, '0 100000 65536\n', '0 1 2\n'), 'userns("0 100000 65536\\n", "0 1 2\\n")']],
 }
 const steps = Object.values(table).flat()

@@ -5,12 +5,14 @@ import * as c from '../../lib/program/calls.js'
 import { encode, encodeFragment } from '../../lib/program/encode.js'
 import { cwd, held, type PlanBuilder } from '../../lib/program/plan.js'
 import { type CallName, calls, type Slot, type Step, statxField } from '../../lib/program/step.js'
-import { errno, nativePool, planOf } from './programs.js'
+import { errno, fillBytes, nativePool, planOf } from './programs.js'
 import { randomPlan } from './random.js'
 
 const words = (program: Uint8Array): number[] => [...new Uint32Array(program.slice().buffer)]
 const text = (chars: string): number => Buffer.from(chars.padEnd(4, '\0')).readUInt32LE()
 const NONE = 0xffff
+/** Of a plan without inputs and outputs that is called test. */
+const header = 8 + 3
 
 t.test('the words of a program', async (t) => {
   const plan = planOf((b) => {
@@ -47,13 +49,14 @@ t.test('the words of a program', async (t) => {
   t.same(
     words(encode(plan)),
     [
-      [text('OFVD'), 1, 2, 1, 5], // slots, registers, steps
+      [text('OFVD'), 2, 2, 1, 0, 5], // slots, registers, holes, steps
       [1, 0, 5], // inputs: slot, fd
       [1, 1], // outputs: slot
+      [4, text('test'), 0], // title
       [0, 1 | (NONE << 16), 1, 2, 0, 0, fd(-100), oneWord('abc'), int(f.O_PATH | f.O_CLOEXEC), int(0)],
       [numberOf('statx') | (3 << 16), NONE | (0 << 16), 0],
       [2, 28 | (2 << 16), 0o7777, 0, 0o755, 0, 32 | (8 << 16) | (1 << 24), minusOne, 0, 0],
-      [1, 136 | (8 << 16), minusOne, 0, 0],
+      [1, 136 | (8 << 16) | (1 << 24), minusOne, 0, 0],
       [slot(1), 3, 0, 0, int(f.AT_EMPTY_PATH), int(mask), 7],
       [numberOf('chdir') | (1 << 8), NONE | (0 << 16), unchecked],
       [4, 3, oneWord('/x/'), slot(1), 3, 4, text('abcd'), 0],
@@ -65,6 +68,44 @@ t.test('the words of a program', async (t) => {
       .flat(3)
       .map((word) => word >>> 0),
   )
+})
+
+t.test('the words of holes, and of what fills them', async (t) => {
+  const plan = planOf((b) => {
+    const [path, name, id, owner] = ['path', 'name', 'id', 'owner'].map((each) => b.hole(each))
+    b.add({ call: 'chdir', args: [{ kind: 'text', text: path! }] })
+    b.add({ call: 'chdir', args: [{ kind: 'text', text: ['/x', name!] }] })
+    const expect = [{ field: statxField.mountId, value: id! }]
+    b.add(c.statxPath(cwd, '/', true, { expect, identifies: true, answers: true }))
+    b.add(c.dropClaim(owner!))
+  })
+  const program = words(encode(plan))
+  t.equal(program[4], 4, 'their number')
+  const numberOf = (call: CallName) => Object.keys(calls).indexOf(call)
+  const step = (call: CallName, flags = 0) => [numberOf(call) | (flags << 16), ((NONE << 16) | NONE) >>> 0, 0]
+  t.same(program.slice(header, header + 7), [...step('chdir'), 0, 0, 8, 0])
+  t.same(program.slice(header + 7, header + 18), [...step('chdir'), 0, 0, 4, 2, 3, 2, text('/x'), 8])
+  t.equal(program[header + 18], 1)
+  t.same(
+    program.slice(header + 19, header + 19 + 3 + 6),
+    [...step('statx', 4 | 8), 1, 144 | (8 << 16) | (2 << 24), 0xffff_ffff, 0xffff_ffff, 2, 0],
+    'an expectation that is a hole; it identifies the mount, and answers',
+  )
+  t.same(program.slice(-7), [...step('drop_claim'), 0, 0, 8, 3])
+
+  t.same(
+    words(fillBytes(['/ä', Buffer.from([0xff, 1, 2, 3]), 2n ** 33n + 5n, 'abc'])),
+    [
+      [3, text('/ä')],
+      [4, 0x0302_01ff, 0],
+      [8, 5, 2, 0],
+      [3, text('abc')],
+    ].flat(),
+    'a size, the bytes, a NUL at least, and whole words',
+  )
+  t.same(words(fillBytes([])), [])
+  const long = fillBytes(['x'.repeat(100_000), Buffer.alloc(100_000, 'y')])
+  t.ok(Buffer.from(long).includes('y'.repeat(100_000)), 'the memory grows with them')
 })
 
 t.test('64-bit values, as numbers and as bigints', async (t) => {
@@ -140,7 +181,7 @@ t.test('conditions are indices in the whole program', async (t) => {
     builder.add(b, { ...step(), ifDone: b }, { ...step(), ifDone: a })
     builder.undo(a, step()).undo(shared, step()).undo(b, step())
   })
-  const steps = words(encode(plan)).slice(7)
+  const steps = words(encode(plan)).slice(header)
   const conditions = plan.steps.map((_, i) => steps[8 * i + 1]! >>> 16)
   t.same(conditions, [NONE, NONE, NONE, NONE, 3, 0, 3, 2, 0])
 })
@@ -170,7 +211,7 @@ t.test('what cannot be encoded is refused, not changed', async (t) => {
     refused.push([`an fd that is ${fd}`, () => encode(hole), /no fd for hole/])
   }
   for (const [name, call, message] of refused) t.throws(call, { message }, name)
-  t.equal(words(encode(planOf((b) => b.add(elsewhere)))).length, 7 + 5 + 3, 'and leaves nothing behind')
+  t.equal(words(encode(planOf((b) => b.add(elsewhere)))).length, header + 5 + 3, 'and leaves nothing behind')
 })
 
 t.test('large programs', async (t) => {

@@ -37,8 +37,8 @@ t.test('outcomes go into the flow, its value comes out', async (t) => {
   const flow = function* (): Flow<string> {
     const seen: boolean[] = []
     for (let i = 0; i < 3; i++) {
-      const { report: found } = yield { plan: planOf((b) => b.add(report)), pool, abortable: true }
-      seen.push(found(report) !== undefined)
+      const outcome = yield { plan: planOf((b) => b.add(report)), pool, abortable: true }
+      seen.push(outcome.report(report) !== undefined)
     }
     return seen.join()
   }
@@ -48,6 +48,26 @@ t.test('outcomes go into the flow, its value comes out', async (t) => {
     return 7
   }
   t.same(await bothWays(short), [7, 7])
+})
+
+t.test('what a request fills the holes with', async (t) => {
+  const dir = t.testdir({})
+  const plan = planOf((b) => {
+    const name = b.hole('name')
+    b.add(c.mkdir([dir, '/', name], 0o700, { subject: { option: 'target', hole: name } }))
+  })
+  const flow = function* (names: string[]): Flow<string> {
+    try {
+      for (const name of names) yield { plan, fills: [name], pool, abortable: true }
+      return 'made'
+    } catch (error) {
+      return String((error as MountError).path)
+    }
+  }
+  t.equal(await drive(flow(['a', 'b'])), 'made')
+  t.equal(driveSync(flow(['c', 'd'])), 'made')
+  t.same(readdirSync(dir), ['a', 'b', 'c', 'd'])
+  t.same(await bothWays(() => flow(['no/where', 'e'])), ['no/where', 'no/where'])
 })
 
 t.test('a failure is thrown where the flow waits for it', async (t) => {

@@ -2,10 +2,11 @@
 import { readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { binding } from '../../lib/binding.js'
 import * as f from '../../lib/flags.js'
 import * as c from '../../lib/program/calls.js'
 import { cwd, held, type PlanBuilder } from '../../lib/program/plan.js'
-import { identityOf } from '../../lib/program/result.js'
+import { identityOf, type ProgramResult } from '../../lib/program/result.js'
 import { calls, type Slot, statfsField, statxField } from '../../lib/program/step.js'
 import * as sys from '../../lib/sys.js'
 import { mounts } from '../support/mountinfo.js'
@@ -27,6 +28,7 @@ const done = (add: (b: PlanBuilder) => void) => {
   if (result.status !== 'done') throw new Error(JSON.stringify(result))
   return result
 }
+const reports = (result: ProgramResult, ...steps: number[]) => steps.map((step) => result.report(step))
 const dirFlags = f.O_PATH | f.O_DIRECTORY
 const openDir = (b: PlanBuilder, path: string): Slot => {
   const slot = b.slot(path)
@@ -62,7 +64,7 @@ t.test('directories and their attributes', privileged, async (t) => {
   t.notOk(sys.llistxattr(dir).some((name) => name.toString() === xattr))
   t.same(sys.lgetxattr(dir, 'trusted.overlayfd-empty'), Buffer.alloc(0))
 
-  const [ofDir, ofMade] = [...result.reports.values()] as [Buffer, Buffer]
+  const [ofDir, ofMade] = reports(result, 8, 9) as [Buffer, Buffer]
   const node = statSync(dir, { bigint: true })
   const own = sys.statx(sys.AT_FDCWD, dir, 0, [sys.STATX_BASIC_STATS, sys.STATX_MNT_ID_UNIQUE])
   t.equal(identityOf(ofDir).ino, node.ino)
@@ -199,8 +201,25 @@ t.test('ids belong to the thread, and so do the rights that go with them', privi
   t.match(readFileSync('/proc/thread-self/status', 'utf8'), /^Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0$/m)
 })
 
+t.test('a watch, and its number', async (t) => {
+  const fd = binding.inotifyInit1(0x800 | 0x80000)
+  t.teardown(() => binding.close(fd))
+  const dir = t.testdir({ a: {}, b: {} })
+  const mask = { kind: 'int', value: 0x400, symbol: 'IN_DELETE_SELF' } as const
+  const result = done((b) => {
+    for (const name of ['a', 'b']) b.add(c.inotifyAddWatch(held(fd, 'inotify'), join(dir, name), mask))
+  })
+  const [a, b] = reports(result, 0, 1).map((report) => report?.readBigInt64LE())
+  t.ok(a! > 0n && b! > a!, `${a} ${b}`)
+  done((builder) => builder.add(c.rmdir(cwd, join(dir, 'b'))))
+  const event = Buffer.alloc(64)
+  t.ok(binding.read(fd, event) >= 16)
+  t.equal(BigInt(event.readInt32LE(0)), b)
+  t.equal(event.readUInt32LE(4), 0x400)
+})
+
 t.test('each call was made', privileged, async (t) => {
-  // close is in native.test.ts, userns in userns.test.ts
+  // close is in native.test.ts, userns in userns.test.ts, claims in native-claims.test.ts
   const missing = Object.keys(calls).filter((name) => !made.has(name))
-  t.same(missing, ['close', 'userns'])
+  t.same(missing, ['close', 'userns', 'claim', 'retire_claim', 'restore_claim', 'drop_claim'])
 })

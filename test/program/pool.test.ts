@@ -1,7 +1,8 @@
-import { getEventListeners } from 'node:events'
+import { spawn } from 'node:child_process'
+import { getEventListeners, once } from 'node:events'
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { binding } from '../../lib/binding.js'
 import { MountError } from '../../lib/errors.js'
 import * as f from '../../lib/flags.js'
@@ -151,7 +152,7 @@ test('an aborted program in the queue closes what it took over', async (t, poolO
   await blocked
 })
 
-test('programs of one thread run in order, and a blocking one waits its turn', async (t, poolOf) => {
+test('programs of one thread run in order', async (t, poolOf) => {
   const dir = t.testdir({})
   const pool = poolOf()
   const ended: number[] = []
@@ -160,13 +161,37 @@ test('programs of one thread run in order, and a blocking one waits its turn', a
   const runs = Array.from({ length: 50 }, (_, i) =>
     pool.run(mkdirs(path(i + 1))).then(() => void ended.push(i)),
   )
-  pool.runSync(mkdirs(path(51)))
-  t.same(ended, [], 'results wait for the event loop')
   await Promise.all(runs)
   t.same(
     ended,
     Array.from({ length: 50 }, (_, i) => i),
   )
+})
+
+/** Changes the directory of its thread: such a program is not for the caller's. */
+const elsewhere = (path: string) => planOf((b) => b.add(c.chdir('/'), c.mkdir(path, 0o700)))
+
+test('a blocking program waits for what runs, not for what is queued', async (t, poolOf) => {
+  const dir = t.testdir({})
+  const pool = poolOf()
+  const { plan, path, isRunning } = gate(dir)
+  const first = pool.run(plan())
+  let ended = 0
+  const queued = ['a', 'b', 'c'].map((name) => pool.run(mkdirs(join(dir, name))).finally(() => ended++))
+  await isRunning()
+  pool.runSync(mkdirs(join(dir, 'a')))
+  t.notOk(readdirSync(dir).includes('after'), 'one that leaves its thread alone waits for none')
+  const opener = spawn('sh', ['-c', 'sleep 0.2; : > "$0"', path], { stdio: 'ignore' })
+  pool.runSync(elsewhere(join(dir, 'c')))
+  t.ok(readdirSync(dir).includes('after'), 'what ran has ended')
+  t.equal(ended, 0, 'results wait for the event loop')
+  await first
+  const results = await Promise.allSettled(queued)
+  t.same(
+    results.map((result) => (result.status === 'rejected' ? result.reason.code : 'made')),
+    ['EEXIST', 'made', 'EEXIST'],
+  )
+  if (opener.exitCode === null) await once(opener, 'exit')
 })
 
 test('close refuses while something is to be done', async (t, poolOf) => {
@@ -181,13 +206,16 @@ test('close refuses while something is to be done', async (t, poolOf) => {
   t.equal(await pool.settle(), false)
 })
 
-t.test('a signal that fires when a program has ended does not reach the addon', async (t) => {
-  let dispatch = (_job: number, _result: Buffer): void => {}
+type Dispatch = (memory: Uint8Array, words: number) => void
+
+/** The pool over an addon that does nothing, which tells what it was asked for. */
+const mockedPool = async (t: Test) => {
   const calls: string[] = []
+  let dispatch: Dispatch | undefined
   const addon = {
     createPool: () => 7,
     closePool: () => {},
-    setDispatcher: (own: typeof dispatch) => {
+    setDispatcher: (own: Dispatch) => {
       dispatch = own
     },
     submit: (pool: number, job: number) => calls.push(`submit ${pool} ${job}`),
@@ -198,24 +226,44 @@ t.test('a signal that fires when a program has ended does not reach the addon', 
     { '../../lib/binding.js': { binding: addon } },
   )
   const pool = new Mocked({ name: 'x', threads: 1, cpus: [] })
+  /** Hands the pool results: job, status, step, errno of each. */
+  const answer = (...heads: [job: number, ...rest: number[]][]) => {
+    const words = heads.flatMap((head) => [12, ...Array.from({ length: 11 }, (_, i) => head[i] ?? 0)])
+    dispatch!(new Uint8Array(new Uint32Array([...words, 99, 99]).buffer), words.length)
+  }
+  return { pool, calls, answer }
+}
+
+t.test('a signal that fires when a program has ended does not reach the addon', async (t) => {
+  const { pool, calls, answer } = await mockedPool(t)
   const abort = new AbortController()
   const runs = Array.from({ length: 3 }, () => pool.run(mkdirs('/x'), abort.signal))
-  const [done, failed, malformed] = [[0], [1, 0, errno.ENOENT], [4]].map((head) => {
-    const words = Uint32Array.from({ length: 6 }, (_, i) => head[i] ?? 0)
-    return Buffer.from(words.buffer)
-  })
-  dispatch(1, done!)
-  dispatch(2, failed!)
-  dispatch(4711, malformed!)
+  answer([1, 0], [2, 1, 0, errno.ENOENT], [4711, 4])
   abort.abort()
   t.same(calls, ['submit 7 1', 'submit 7 2', 'submit 7 3', 'abort 7 3'])
-  dispatch(3, done!)
+  answer([3, 0])
   const ended = await Promise.allSettled(runs)
   t.same(
     ended.map(({ status }) => status),
     ['fulfilled', 'rejected', 'fulfilled'],
     'what comes back decides: it was too late',
   )
+})
+
+t.test('results of many programs come together', async (t) => {
+  const { pool, answer } = await mockedPool(t)
+  const order: string[] = []
+  const plan = mkdirs('/x')
+  const start = (i: number) =>
+    pool.start({ plan }, (error, outcome) => order.push(`${i} ${outcome ? 'done' : (error as Error).name}`))
+  for (let i = 1; i <= 4; i++) start(i)
+  answer([3, 0], [1, 1, 0, errno.ENOENT], [4, 4], [2, 0])
+  t.same(
+    order,
+    ['3 done', '1 MountError', '4 Error', '2 done'],
+    'each its own, in the order in which they ended',
+  )
+  t.equal(pool.pending, 0)
 })
 
 t.test('a pool that cannot be made', async (t) => {

@@ -4,10 +4,11 @@
  */
 import type { Test } from 'tap'
 import { binding } from '../../lib/binding.js'
-import { encode } from '../../lib/program/encode.js'
+import { encode, encodeFills } from '../../lib/program/encode.js'
 import { type Plan, PlanBuilder } from '../../lib/program/plan.js'
 import { Pool } from '../../lib/program/pool.js'
 import { decodeResult, type ProgramResult } from '../../lib/program/result.js'
+import type { Fill } from '../../lib/program/step.js'
 import { fds } from '../support/counts.js'
 import type { Needs } from '../support/needs.js'
 import type { Teardown } from '../support/scratch.js'
@@ -21,9 +22,19 @@ export const planOf = (add: (b: PlanBuilder) => void, slots = 0): Plan => {
 
 export interface NativePool {
   readonly id: number
-  run(plan: Plan): ProgramResult
-  /** a program as bytes, whatever they are */
-  runBytes(program: Uint8Array): ProgramResult
+  run(plan: Plan, fills?: readonly Fill[]): ProgramResult
+  /** a program as bytes, whatever they are, or one that was prepared; what fills its holes as bytes too */
+  runBytes(program: Uint8Array | number, fills?: Uint8Array): ProgramResult
+}
+
+/** The addon writes each result to the same memory: this one is its caller's. */
+export const resultOf = (bytes: Uint8Array): ProgramResult =>
+  decodeResult(new DataView(Uint8Array.from(bytes).buffer))
+
+/** What fills holes, as bytes of their own. */
+export const fillBytes = (fills: readonly Fill[]): Uint8Array => {
+  const { memory, words } = encodeFills(fills)
+  return Uint8Array.prototype.slice.call(memory, 0, words * 4)
 }
 
 /** A pool of one thread; ended in teardown. Outputs stay open: `closeOutputs`. */
@@ -31,8 +42,9 @@ export const nativePool = (t: Teardown): NativePool => {
   const id = binding.createPool('test', 1, [])
   if (id < 0) throw new Error(`createPool: errno ${-id}`)
   t.teardown(() => binding.closePool(id))
-  const runBytes = (program: Uint8Array) => decodeResult(binding.runSync(id, program))
-  return { id, runBytes, run: (plan) => runBytes(encode(plan)) }
+  const runBytes = (program: Uint8Array | number, fills?: Uint8Array) =>
+    resultOf(binding.runSync(id, program, fills, fills && Math.floor(fills.length / 4)))
+  return { id, runBytes, run: (plan, fills) => runBytes(encode(plan), fills && fillBytes(fills)) }
 }
 
 /** Closes what a program handed out; how many fds that were. */
@@ -57,7 +69,7 @@ export const errno = {
 
 type FdTest = (t: Test, poolOf: (threads?: number, name?: string) => Pool) => unknown
 
-/** Tests after each of which the same fds are open as before. Pools made by `poolOf` are ended. */
+/** Tests after each of which the same fds are open as before, and nothing is claimed. Pools made by `poolOf` are ended. */
 export const fdTests =
   (parent: Test) =>
   (name: string, body: FdTest, needs: Needs = {}) =>
@@ -74,4 +86,5 @@ export const fdTests =
       }
       t.same(fds(), before, 'the same fds as before')
       t.equal(binding.ownedFds(), 0)
+      t.equal(binding.claims(), 0)
     })

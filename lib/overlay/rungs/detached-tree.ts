@@ -28,23 +28,26 @@ export function plan(input: RungInput): Composition {
     const trees = layers.groups.map((_, i) => b.slot(layers.groups.length === 1 ? 'tree' : `tree ${i}`))
     const mounts = layers.groups.map((_, i) => b.register(`mount of tree ${i}`))
     const spare = b.slot('layer')
+    // a group whose layers were all renamed has none left
+    const isUsed = (i: number) => layers.list.some(({ group }) => group === i)
     b.note('a mapping used once: its tree is closed later, with up to 64 others (1 more write)')
     return {
       prepare: () => {
-        layers.groups.forEach(({ root }, i) => {
-          const subject = layers.list.find(({ group }) => group === i)!.subject
+        for (const [i, { root }] of layers.groups.entries()) {
+          const subject = layers.list.find(({ group }) => group === i)?.subject
+          if (subject === undefined) continue
           const attributes = { set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: userns() }
           b.add(c.cloneTreeAttr(trees[i]!, root, attributes, { subject }))
-          if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) return
+          if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) continue
           const remember = [{ field: statxField.mountId, register: mounts[i]! }]
           b.add(c.statxFd(trees[i]!, features.uniqueMountId, { remember }))
-        })
+        }
       },
       fragment: cachedFragment(fragments, 'by name', () =>
         lowersByName(fs, layers, { trees, mounts, spare }, features),
       ),
       changesDirectory: layers.list.some(({ name }) => name !== undefined),
-      outputs: trees.map((slot): Output => ({ slot, kind: 'tree' })),
+      outputs: trees.filter((_, i) => isUsed(i)).map((slot): Output => ({ slot, kind: 'tree' })),
     }
   })
 }
