@@ -127,7 +127,8 @@ export interface PoolBinding {
   ownedFds(): number
   /** `name:signature` of the calls that programs know, in the order of their numbers */
   programCalls(): string[]
-  /** inode number of the calling thread's mount namespace; 0 without /proc */
+  /** tells the calling thread's mount namespace from others: the unique id of its root's mount, before Linux 6.8 the
+   * namespace's inode; 0 if it cannot be told */
   mountNamespace(): number
 }
 

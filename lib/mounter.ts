@@ -1,5 +1,5 @@
 /**
- * A Mounter owns the threads, the caches and the table of uppers; everything that mounts belongs to one.
+ * A Mounter owns the threads and the caches; everything that mounts belongs to one.
  */
 import { invalidArgType, unknownOption } from './errors.js'
 import type { Features } from './host/features.js'

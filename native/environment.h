@@ -36,12 +36,12 @@ class Environment {
   // 0 or an errno.
   int CreatePool(PoolOptions options, uint32_t* id);
   Pool* FindPool(uint32_t id);
+  void ClosePool(uint32_t id) { pools_.erase(id); }
 
   // Programs that are run often.
   uint32_t KeepProgram(std::shared_ptr<Program> program);
   std::shared_ptr<Program> FindProgram(uint32_t id);
   void DropProgram(uint32_t id) { programs_.erase(id); }
-  void ClosePool(uint32_t id) { pools_.erase(id); }
 
   // The inputs of a program are no longer JS's from here on; false if one is none of its fds.
   bool TakeInputs(const ProgramHeader& header);

@@ -1,15 +1,12 @@
 // A program: system calls as data, run in order on one thread.
 //
-//   header   magic, version, slots, registers, holes, steps, inputs (slot, fd), outputs (slot),
-//   title steps    call, when it runs, where its fd goes, what is tolerated, expected, remembered;
-//   arguments
+//   header: magic, version, slots, registers, holes, steps, inputs (slot, fd), outputs, title
+//   steps: call, when it runs, where its fd goes, what is tolerated, expected, remembered, arguments
 //
-//   main steps    until the first failure, an unmet expectation, or an abort before a committing
-//   step
-//   undo steps    after a failure
-//   always steps  at the end in every case; a step whose slot holds no fd is passed over
-//   at last       every fd left in a slot is closed, but for the outputs of a program that
-//                 succeeded
+//   main steps: until the first failure, an unmet expectation, or an abort before a committing step
+//   undo steps: after a failure
+//   always steps: at the end in every case; one whose slot holds no fd is passed over
+//   at last: each fd left in a slot is closed, but for the outputs of a program that succeeded
 //
 // Any step may depend on an earlier one: it is passed over if that one had not done its work. After
 // a step that answers, the result goes to whoever waits for it, and the rest runs on.

@@ -14,9 +14,12 @@ export function containersOf({ inFlight }) {
   return inFlight
 }
 
+/** So many times as long as is measured: caches fill, threads start, and V8 compiles what is warm a second time. */
+const WARM_UP = 2.5
+
 /** @type {import('../support/drive.mjs').Measure} */
 export async function measure(session, containers, task, { milliseconds }) {
-  await cycle(session, containers, task, milliseconds / 4) // caches fill, threads start, code is compiled
+  await cycle(session, containers, task, milliseconds * WARM_UP)
   const before = task.isChecked ? await slabSettled(0) : 0
   const { seconds, mounts, ...latencies } = await cycle(session, containers, task, milliseconds)
   const kept = task.isChecked ? { slab: { before, after: await slabSettled(before), mounts } } : {}

@@ -24,7 +24,7 @@ export interface Leftovers {
 
 /** A mount namespace, and the threads that the mounter has in it. */
 export interface Here {
-  /** inode of the namespace */
+  /** tells it from others: the unique id of its root's mount (before Linux 6.8 the namespace's inode) */
   readonly namespace: number
   /** threads that make mounts */
   readonly composing: Pool

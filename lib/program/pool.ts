@@ -195,12 +195,11 @@ export class Pool {
     requests: readonly Runnable[],
     done: (index: number, error: unknown, outcome: Outcome | undefined) => void,
     signal?: AbortSignal,
-    trace?: Trace,
   ): void {
     const together: [job: number, index: number][] = []
     for (const [i, request] of requests.entries()) {
       if (request.fills !== undefined && !signal?.aborted) together.push([nextJob(), i])
-      else this.start(request, (error, outcome) => done(i, error, outcome), signal, trace)
+      else this.start(request, (error, outcome) => done(i, error, outcome), signal)
     }
     if (together.length === 0) return
     try {
@@ -209,13 +208,13 @@ export class Pool {
         return { job, program: keep(plan), fills: fills! }
       })
       const { memory, words } = encodeRuns(runs)
-      binding.submitAll(this.#id, memory, words, trace !== undefined)
+      binding.submitAll(this.#id, memory, words, false)
     } catch (error) {
       for (const [, i] of together) done(i, error, undefined)
       return
     }
     for (const [job, i] of together) {
-      this.#expect(job, requests[i]!, (error, outcome) => done(i, error, outcome), signal, trace)
+      this.#expect(job, requests[i]!, (error, outcome) => done(i, error, outcome), signal, undefined)
     }
   }
 

@@ -94,3 +94,13 @@ t.test('waiting for room can be given up', privileged, async (t) => {
   t.ok(mounter.stats.composing.queued <= 2)
   await unmountAll(await Promise.all(mounts))
 })
+
+t.test('who awaits ready() is not refused, however little may wait', privileged, async (t) => {
+  const { area, mounter, stack } = await setup(t, { threads: 4, maxQueued: 1 })
+  const mounts: Promise<Rootfs>[] = []
+  for (let i = 0; i < 40; i++) {
+    await mounter.ready()
+    mounts.push(stack.mount(area.container(String(i))))
+  }
+  await unmountAll(await Promise.all(mounts))
+})

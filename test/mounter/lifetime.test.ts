@@ -100,3 +100,56 @@ t.test('a /proc that names another namespace is not believed', privileged, async
   `)
   t.same({ stdout, stderr }, { stdout: 'true\n', stderr: '' })
 })
+
+t.test('a worker that is terminated before its first result', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const { stdout, stderr } = await runModule(`
+    import { Worker } from 'node:worker_threads'
+    const code = \`
+      import('${dist('index.js')}').then(({ Mounter }) => {
+        new Mounter({ threads: 1 }).open({ lowerdir: ${JSON.stringify(lowerdir)} })
+        require('node:worker_threads').parentPort.postMessage('started')
+        const end = Date.now() + 200
+        while (Date.now() < end) {}
+      })\`
+    for (let i = 0; i < 5; i++) {
+      const worker = new Worker(code, { eval: true })
+      await new Promise((resolve) => worker.once('message', resolve))
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      await worker.terminate()
+    }
+    console.log('done')
+  `)
+  t.same({ stdout, stderr }, { stdout: 'done\n', stderr: '' })
+})
+
+t.test(
+  'a mounter that is collected while an unmount that has answered is still at work',
+  privileged,
+  async (t) => {
+    const area = scratch(t)
+    const lowerdir = area.layers(2)
+    const containers = Array.from({ length: 8 }, (_, i) => area.container(String(i)))
+    const { stdout, stderr } = await runModule(
+      `
+    import { Mounter } from '${dist('index.js')}'
+    const once = async (container) => {
+      const rootfs = await new Mounter().mount({ lowerdir: ${JSON.stringify(lowerdir)}, ...container })
+      await new Promise((resolve) => setTimeout(resolve, 60))
+      await rootfs.unmount()
+    }
+    for (const container of ${JSON.stringify(containers)}) {
+      await once(container)
+      for (let i = 0; i < 4; i++) {
+        gc()
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+    console.log('done')
+  `,
+      ['--expose-gc'],
+    )
+    t.same({ stdout, stderr }, { stdout: 'done\n', stderr: '' })
+  },
+)

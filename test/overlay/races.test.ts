@@ -2,7 +2,16 @@
  * Calls that are made before the one before has ended: each handle does one thing after the other, each stack
  * serves all, and nothing is kept when trim() has resolved.
  */
-import { closeSync, mkdirSync, openSync, readdirSync, readlinkSync, renameSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  statSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { LayerStack, Mounter, type Rootfs } from '../../lib/index.js'
@@ -102,4 +111,20 @@ t.test('the stack’s own mapping, asked for again, needs no tree', privileged, 
   t.same(stack.explain({ idmap: mapping() }).cost, warm.cost)
   t.equal(stack.explain({ idmap: mapping(200_000) }).cost.calls['open_tree_attr'], 1)
   await stack.close()
+})
+
+t.test('every layer was renamed, and the mount has a mapping of its own', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const mounter = new Mounter()
+  const stack = await mounter.open({ lowerdir, idmap: mapping(100_000) })
+  for (const dir of lowerdir) renameSync(dir, `${dir}.old`)
+  for (const outside of [200_000, 300_000]) {
+    const rootfs = await stack.mount({ idmap: mapping(outside) })
+    t.equal(statSync(join(rootfs.path, 'only-0')).uid, outside)
+    t.ok(existsSync(join(rootfs.path, 'only-1')))
+    await rootfs.unmount()
+  }
+  await stack.close()
+  await mounter.close()
 })

@@ -10,6 +10,7 @@ import {
   readdirSync,
   renameSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -297,3 +298,39 @@ for (const { rung, idmap } of ways) {
     t.same(await left({ threads: true }), [])
   })
 }
+
+t.test(
+  'two mounts that make the same upper at once: one is refused, the other is whole',
+  privileged,
+  async (t) => {
+    const area = scratch(t)
+    const mounter = new Mounter()
+    const stack = await mounter.open({ lowerdir: area.layers(2) })
+    area.mkdir('real')
+    symlinkSync('real', area.path('link'))
+    for (let i = 0; i < 60; i++) {
+      // by the same path, and by another spelling, which only the directory itself can tell
+      const places = [area.path('real'), area.path(i % 2 ? 'real' : 'link')]
+      const mounts = places.map((place, k) =>
+        stack.mount({
+          upperdir: join(place, `upper${i}`),
+          workdir: join(place, `work${i}`),
+          target: area.path(`target${i}-${k}`),
+          create: true,
+        }),
+      )
+      const results = await Promise.allSettled(mounts)
+      const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+      const refused = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
+      t.equal(made.length, 1)
+      t.match(refused?.reason, { code: 'EBUSY', hint: /^this upperdir is in use by / })
+      for (const rootfs of made) {
+        writeFileSync(join(rootfs.path, 'new'), '')
+        t.ok(existsSync(area.path('real', `upper${i}`, 'new')), 'nobody took its directories away')
+        await rootfs.unmount()
+      }
+    }
+    await stack.close()
+    await mounter.close()
+  },
+)
