@@ -123,7 +123,8 @@ t.test('the default', privileged, async (t) => {
   t.equal(Mounter.default, mounter)
   const stack = mounter.openSync({ lowerdir: [t.testdir({})] })
   const composing = placeComposers(topology()).threads
-  t.same(await started(composing, 16), [composing, 16])
+  const reaping = Math.min(16, Math.max(8, 4 * availableParallelism()))
+  t.same(await started(composing, reaping), [composing, reaping])
   await stack.close()
   await mounter.close()
 })

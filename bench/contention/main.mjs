@@ -9,6 +9,7 @@
  * First the storms, which nothing else disturbs: so many layers, so many in flight, in rounds, strategies in turns.
  * Then storms beside a neighbour, and storms that are traced, which costs time: neither counts for the throughput.
  */
+import { isKept } from '../options.mjs'
 import { rotated } from '../rounds.mjs'
 import { BenchError } from '../support/child.mjs'
 import { describeMachine } from '../support/machine.mjs'

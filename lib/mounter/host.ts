@@ -6,6 +6,7 @@
  * they are first needed, one pair of pools per mount namespace: a caller who moved to another namespace
  * never mounts in the old one.
  */
+import { availableParallelism } from 'node:os'
 import { binding } from '../binding.js'
 import { invalidArgType, invalidState, type MountError, outOfRange, queueFull } from '../errors.js'
 import { type Features, features } from '../host/features.js'
@@ -27,7 +28,7 @@ export interface MounterOptions {
   rung?: RungChoice
   /** composing threads, 1 to 256; default: one a physical core of one L3 domain, at most 4 (`mounter.placement`) */
   threads?: number
-  /** reaping threads; default 16 */
+  /** reaping threads; default: 4 for each CPU of the process, at least 8, at most 16 */
   reapers?: number
   /**
    * how many mounts may wait for a thread; default 16384. One more is refused with ERR_OVERLAYFD_QUEUE_FULL, and
@@ -77,6 +78,9 @@ function count(value: unknown, name: string, fallback: number, min = 1, max = 25
   return value
 }
 
+/** They mostly wait, for grace periods that they share; on 2 CPUs 16 of them cost more in switches than they share. */
+const defaultReapers = (): number => Math.min(16, Math.max(8, 4 * availableParallelism()))
+
 export class MounterHost implements Host {
   readonly rung: RungChoice
   readonly budget: FdBudget
@@ -102,7 +106,7 @@ export class MounterHost implements Host {
     }
     // what was asked for must be possible; what is chosen can wait until it is needed
     if (threads !== undefined || cpus !== undefined) this.#placement = placeComposers(topology(), this.#asked)
-    this.#reapers = count(options.reapers, 'options.reapers', 16)
+    this.#reapers = count(options.reapers, 'options.reapers', defaultReapers())
     this.#maxQueued = count(options.maxQueued, 'options.maxQueued', 16_384, 1, 1_000_000)
     this.budget = new FdBudget(count(options.maxLayerFds, 'options.maxLayerFds', 8192, 0, 1_000_000))
   }
