@@ -53,7 +53,7 @@ let cached: Features | undefined
  */
 export function features(options?: { refresh?: boolean }): Features {
   if (options === undefined && cached !== undefined) return cached
-  return look(options ?? {})
+  return look(options === undefined ? {} : options)
 }
 
 function look(options: { refresh?: boolean }): Features {

@@ -107,12 +107,13 @@ t.test('a worker that is terminated before its first result', privileged, async 
   const { stdout, stderr } = await runModule(`
     import { Worker } from 'node:worker_threads'
     const code = \`
-      import('${dist('index.js')}').then(({ Mounter }) => {
-        new Mounter({ threads: 1 }).open({ lowerdir: ${JSON.stringify(lowerdir)} })
-        require('node:worker_threads').parentPort.postMessage('started')
-        const end = Date.now() + 200
-        while (Date.now() < end) {}
-      })\`
+      import { parentPort } from 'node:worker_threads'
+      import { Mounter } from '${dist('index.js')}'
+      new Mounter({ threads: 1 }).open({ lowerdir: ${JSON.stringify(lowerdir)} })
+      parentPort.postMessage('started')
+      const end = Date.now() + 200
+      while (Date.now() < end) {}
+    \`
     for (let i = 0; i < 5; i++) {
       const worker = new Worker(code, { eval: true })
       await new Promise((resolve) => worker.once('message', resolve))

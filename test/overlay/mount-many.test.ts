@@ -92,10 +92,15 @@ t.test('shapes of several kinds, and a signal', privileged, async (t) => {
   )
   await Promise.all(many.map((rootfs) => rootfs.unmount()))
   const controller = new AbortController()
+  // one of them waits for an upper that is being taken down, as long as it is told so
+  const holder = await stack.mount({ upperdir: containers[9]!.upperdir, workdir: three!.workdir })
+  binding.retireClaim(holder.claim)
   const aborted = stack.mountMany(containers.slice(3), { signal: controller.signal })
   controller.abort(new Error('enough'))
   await t.rejects(aborted, { message: 'enough' })
   t.equal(overlays(), 0)
+  binding.restoreClaim(holder.claim)
+  await holder.unmount()
   await t.rejects(stack.mountMany(containers.slice(3), { signal: controller.signal }), { message: 'enough' })
 })
 
