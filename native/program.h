@@ -1,7 +1,8 @@
 // A program: system calls as data, run in order on one thread.
 //
 //   header: magic, version, slots, registers, holes, steps, inputs (slot, fd), outputs, title
-//   steps: call, when it runs, where its fd goes, what is tolerated, expected, remembered, arguments
+//   steps: call, when it runs, where its fd goes, what is tolerated, expected, remembered,
+//   arguments
 //
 //   main steps: until the first failure, an unmet expectation, or an abort before a committing step
 //   undo steps: after a failure
