@@ -97,7 +97,7 @@ export interface PoolBinding {
     timed: boolean,
   ): void
   /** several runs of programs by their numbers: job, program, words of the fills, the fills; and again */
-  submitAll(pool: number, runs: Uint8Array, words: number, timed: boolean): void
+  submitAll(pool: number, runs: Uint8Array, words: number): void
   /**
    * As submit, before all others, and blocks until it has an answer, which is valid until the next call. A program
    * that leaves its thread alone is run on the calling one.

@@ -45,6 +45,13 @@ struct Registry {
     if (awaited) Tell(number);
   }
 
+  void Abandon(std::unordered_map<uint64_t, Claim>::iterator it) {
+    if (it == claims.end()) return;
+    // Another environment may come to have its owner's address.
+    it->second.owner = nullptr;
+    if (!it->second.settled) Drop(it->first);
+  }
+
   void Tell(uint64_t number) const {
     for (ClaimListener* listener : listeners) listener->ClaimEnded(number);
   }
@@ -56,31 +63,11 @@ Registry& Shared() {
   return registry;
 }
 
-// dropStaleClaim(claim: number): void   unless its mount is being taken down
-Napi::Value DropStale(const Napi::CallbackInfo& info) {
+// act(claim: number): void
+template <void (*act)(uint64_t)>
+Napi::Value OnClaim(const Napi::CallbackInfo& info) {
   uint64_t claim;
-  if (Take(info, 0, &claim)) DropStaleClaim(claim);
-  return info.Env().Undefined();
-}
-
-// retireClaim(claim: number): void
-Napi::Value Retire(const Napi::CallbackInfo& info) {
-  uint64_t claim;
-  if (Take(info, 0, &claim)) RetireClaim(claim);
-  return info.Env().Undefined();
-}
-
-// restoreClaim(claim: number): void
-Napi::Value Restore(const Napi::CallbackInfo& info) {
-  uint64_t claim;
-  if (Take(info, 0, &claim)) RestoreClaim(claim);
-  return info.Env().Undefined();
-}
-
-// dropClaim(claim: number): void
-Napi::Value Drop(const Napi::CallbackInfo& info) {
-  uint64_t claim;
-  if (Take(info, 0, &claim)) DropClaim(claim);
+  if (Take(info, 0, &claim)) act(claim);
   return info.Env().Undefined();
 }
 
@@ -209,10 +196,7 @@ void DropClaim(uint64_t claim) {
 void AbandonClaim(uint64_t claim) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
-  const auto it = shared.claims.find(claim);
-  if (it == shared.claims.end()) return;
-  it->second.owner = nullptr;
-  if (!it->second.settled) shared.Drop(claim);
+  shared.Abandon(shared.claims.find(claim));
 }
 
 void DropClaimsOf(const void* owner) {
@@ -220,10 +204,7 @@ void DropClaimsOf(const void* owner) {
   const std::lock_guard<std::mutex> lock(shared.mutex);
   for (auto it = shared.claims.begin(); it != shared.claims.end();) {
     const auto here = it++;
-    if (here->second.owner != owner) continue;
-    // Another environment may come to have this one's address.
-    here->second.owner = nullptr;
-    if (!here->second.settled) shared.Drop(here->first);
+    if (here->second.owner == owner) shared.Abandon(here);
   }
 }
 
@@ -231,10 +212,10 @@ void InitClaims(Napi::Env env, Napi::Object exports) {
   const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
     exports.Set(name, Napi::Function::New(env, call, name, const_cast<char*>(name)));
   };
-  add("dropClaim", Drop);
-  add("dropStaleClaim", DropStale);
-  add("retireClaim", Retire);
-  add("restoreClaim", Restore);
+  add("dropClaim", OnClaim<DropClaim>);
+  add("dropStaleClaim", OnClaim<DropStaleClaim>);
+  add("retireClaim", OnClaim<RetireClaim>);
+  add("restoreClaim", OnClaim<RestoreClaim>);
   add("settleClaim", Settle);
   add("claimedMount", MountOf);
   add("claims", Count);

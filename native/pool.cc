@@ -83,11 +83,13 @@ void Pool::Work() {
     std::shared_ptr<Job> job = std::move(queue_.front());
     queue_.pop_front();
     current_.push_back(job);
+    working_++;
     lock.unlock();
     RunJob(job, own_directory);
+    // Not under the lock: who drops a job may have to wait for others.
+    job.reset();
     lock.lock();
-    current_.erase(std::find(current_.begin(), current_.end(), job));
-    ran_++;
+    working_--;
     if (drains_.empty()) continue;
     lock.unlock();
     FinishDrains();
@@ -96,16 +98,26 @@ void Pool::Work() {
 }
 
 void Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
+  bool is_current = true;
+  const auto leave = [&] {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    current_.erase(std::find(current_.begin(), current_.end(), job));
+    ran_++;
+    is_current = false;
+  };
   // What it gave back may be read by the JS thread from then on.
-  const auto answer = [&](ProgramResult result) {
+  const auto answer = [&](ProgramResult result, bool ended) {
     if (result.status == ProgramStatus::kWaits) return Park(job, result.claim);
     job->ran = true;
     job->result = std::move(result);
     auto done = std::move(job->done);
+    // Before anybody knows of its end: the pool may be closed then.
+    if (ended) leave();
     done(job);
   };
   RunProgram(job->program.get(), {job->fills, job->abort, own_directory, job->timed, job->owner,
                                   options_.mount_namespace, answer});
+  if (is_current) leave();
 }
 
 void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {

@@ -79,7 +79,7 @@ class Pool : private ClaimListener {
   void Work();
   void RunJob(const std::shared_ptr<Job>& job, bool own_directory);
   bool PrepareThread();
-  bool IsIdle() const { return queue_.empty() && parked_.empty() && current_.empty(); }
+  bool IsIdle() const { return queue_.empty() && parked_.empty() && working_ == 0; }
   void FinishDrains();
   void Park(std::shared_ptr<Job> job, uint64_t claim);
   void ClaimEnded(uint64_t claim) override;
@@ -91,7 +91,8 @@ class Pool : private ClaimListener {
   uint32_t prepared_ = 0;
   std::deque<std::shared_ptr<Job>> queue_;
   std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> parked_;
-  std::vector<std::shared_ptr<Job>> current_;
+  std::vector<std::shared_ptr<Job>> current_;  // until the last thing they do is to answer
+  uint32_t working_ = 0;                       // threads, until they have answered
   std::vector<std::shared_ptr<Job>> drains_;
   std::vector<pthread_t> threads_;
   uint32_t most_queued_ = 0;

@@ -129,8 +129,8 @@ Napi::Value Submit(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// submitAll(pool: number, runs: Uint8Array, words: number, timed: boolean): void   each run is:
-// job, program, words of the fills, the fills
+// submitAll(pool: number, runs: Uint8Array, words: number): void   each run is: job, program, words
+// of the fills, the fills
 Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment* environment = Environment::Of(env);
@@ -151,7 +151,6 @@ Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
     auto job = std::make_shared<Job>();
     job->id = words[at];
     job->owner = static_cast<napi_env>(env);
-    job->timed = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
     job->program = environment->FindProgram(words[at + 1]);
     if (!job->program) return Refuse(env, "no such program");
     const auto fills = words.begin() + static_cast<std::ptrdiff_t>(at) + 3;
@@ -173,7 +172,7 @@ bool RunOnCaller(Pool* pool, const std::shared_ptr<Job>& job) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   RunProgram(job->program.get(), {job->fills, job->abort, false, job->timed, job->owner,
-                                  pool->mount_namespace(), [&](ProgramResult result) {
+                                  pool->mount_namespace(), [&](ProgramResult result, bool) {
                                     if (result.status == ProgramStatus::kWaits) return;
                                     job->ran = true;
                                     job->result = std::move(result);

@@ -30,6 +30,10 @@ uint64_t Field(const void* buffer, const Check& c) {
   return value;
 }
 
+uint64_t DeviceOf(const uapi::statx& found) {
+  return static_cast<uint64_t>(found.stx_dev_minor) << 32 | found.stx_dev_major;
+}
+
 struct Fill {
   const char* bytes;
   uint32_t size;
@@ -84,7 +88,7 @@ class Run {
     if (probed_) {
       ProbeProgramDone(id_, static_cast<int32_t>(status), failing, Now() - begin);
     }
-    if (!answered_) options_.answer(std::move(result_));
+    if (!answered_) options_.answer(std::move(result_), true);
   }
 
  private:
@@ -286,8 +290,7 @@ class Run {
     uapi::statx found;
     memcpy(&found, buffer, sizeof found);
     if (claim_ == 0) claim_ = OpenClaim(options_.owner);
-    const uint64_t device = static_cast<uint64_t>(found.stx_dev_minor) << 32 | found.stx_dev_major;
-    const ClaimInTheWay other = AddToClaim(claim_, device, found.stx_ino);
+    const ClaimInTheWay other = AddToClaim(claim_, DeviceOf(found), found.stx_ino);
     if (other.claim == 0) return 0;
     result_.claim = other.claim;
     return other.ending ? -kMustWait : -EBUSY;
@@ -296,9 +299,7 @@ class Run {
   void Identify(const char* buffer) {
     uapi::statx found;
     memcpy(&found, buffer, sizeof found);
-    mount_ = {found.stx_mnt_id,
-              static_cast<uint64_t>(found.stx_dev_minor) << 32 | found.stx_dev_major,
-              options_.mount_namespace};
+    mount_ = {found.stx_mnt_id, DeviceOf(found), options_.mount_namespace};
   }
 
   void Clock(uint32_t index, const char* name, long value, uint64_t nanoseconds) {
@@ -349,7 +350,7 @@ class Run {
     ProgramResult result = std::move(result_);
     result_ = {};
     result_.status = ProgramStatus::kDone;
-    options_.answer(std::move(result));
+    options_.answer(std::move(result), false);
   }
 
   const ProgramHeader& header_;
@@ -407,5 +408,5 @@ void RunProgram(Program* program, const RunOptions& options) {
     if (run.TakeFills()) return run.Execute();
   }
   program->Drop();
-  options.answer({});
+  options.answer({}, true);
 }

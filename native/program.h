@@ -86,9 +86,11 @@ struct RunOptions {
   const std::atomic<bool>& abort;      // may be set by another thread at any time
   bool own_directory;                  // the thread may change its working directory
   bool timed;
-  const void* owner;                          // of claims
-  uint64_t mount_namespace;                   // of the thread, for claims
-  std::function<void(ProgramResult)> answer;  // called once, before the run ends or at its end
+  const void* owner;         // of claims
+  uint64_t mount_namespace;  // of the thread, for claims
+  // `ended`: nothing runs on behind it.
+  std::function<void(ProgramResult, bool ended)>
+      answer;  // called once, before the run ends or at its end
 };
 
 // Runs a program on the calling thread.

@@ -239,19 +239,14 @@ export class MounterHost implements Host {
     }
   }
 
-  /** Nobody waits for it. What was not accepted, because no thread could be had, is closed here and now. */
+  /** Nobody waits for it. What was not accepted is closed here and now. */
   later(plan: Plan): void {
     let isAccepted = false
     try {
-      // told at once if it could not be started: only then are its fds still ours
-      let isStarting = true
-      let failed = false
-      this.here().reaping.start({ plan }, (error) => {
-        failed = isStarting && error !== undefined
-      })
-      isStarting = false
-      isAccepted = !failed
-    } catch {}
+      isAccepted = this.here().reaping.start({ plan }, () => {})
+    } catch {
+      // no thread could be had
+    }
     if (!isAccepted) for (const [, fd] of plan.inputs) binding.closeOwned(fd)
   }
 }

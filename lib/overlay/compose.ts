@@ -4,8 +4,8 @@
  * Four results of a program are not the end: a layer whose name shows something else by now (it was renamed)
  * gets a tree of its own; a call that turned out to be missing (a filter that the probe did not meet) is
  * marked so and the next rung is taken; a directory above one that is to be made is made too; a claim in the way
- * may be of a mount that is gone. Then the mount
- * is planned again. All happen before anything is visible; after the attach nothing is tried another way.
+ * may be of a mount that is gone. Then the mount is planned again. All happen before anything is visible; after
+ * the attach nothing is tried another way.
  */
 import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'

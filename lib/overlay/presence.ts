@@ -64,7 +64,9 @@ export class MountLook {
   #read(): Map<string, string> | undefined {
     try {
       this.#overlays ??= parseOverlays(this.#mountinfo().toString('latin1'))
-    } catch {}
+    } catch {
+      // without /proc nothing is known of the mounts
+    }
     return this.#overlays
   }
 }

@@ -374,7 +374,8 @@ export class Rootfs {
       return yield* flow
     } finally {
       this.#operations--
-      if (this.#operations === 0 && this.#phase === 'gone') binding.dropStaleClaim(this.#state.claim)
+      const { claim } = this.#state
+      if (claim !== 0 && this.#operations === 0 && this.#phase === 'gone') binding.dropStaleClaim(claim)
     }
   }
 }

@@ -170,20 +170,22 @@ export class Pool {
     })
   }
 
-  /** As `run`; `done` is called from the event loop, or at once if the program could not be started. */
-  start(request: Runnable, done: Done, signal?: AbortSignal, trace?: Trace): void {
-    if (signal?.aborted) {
-      done(signal.reason, undefined)
-      return
-    }
-    const job = nextJob()
+  /**
+   * As `run`; `done` is called from the event loop.
+   *
+   * @returns whether it was started; else `done` has been called, and the plan's inputs are still the caller's
+   */
+  start(request: Runnable, done: Done, signal?: AbortSignal, trace?: Trace): boolean {
     try {
+      signal?.throwIfAborted()
+      const job = nextJob()
       this.#submit(job, request, trace !== undefined)
+      this.#expect(job, request, done, signal, trace)
+      return true
     } catch (error) {
       done(error, undefined)
-      return
+      return false
     }
-    this.#expect(job, request, done, signal, trace)
   }
 
   /**
@@ -208,7 +210,7 @@ export class Pool {
         return { job, program: keep(plan), fills: fills! }
       })
       const { memory, words } = encodeRuns(runs)
-      binding.submitAll(this.#id, memory, words, false)
+      binding.submitAll(this.#id, memory, words)
     } catch (error) {
       for (const [, i] of together) done(i, error, undefined)
       return

@@ -199,7 +199,7 @@ t.test('runs that are cut off', async (t) => {
   let ran = 0
   binding.setDispatcher(() => ran++)
   const submitAll = (words: number[], count = words.length) =>
-    binding.submitAll(pool.id, new Uint8Array(new Uint32Array(words).buffer), count, false)
+    binding.submitAll(pool.id, new Uint8Array(new Uint32Array(words).buffer), count)
   const run = [1, id, 4, 8, 7, 0, 0]
   const refused: [string, number[], number?][] = [
     ['a head', [1, id]],

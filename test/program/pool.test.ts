@@ -8,7 +8,7 @@ import { MountError } from '../../lib/errors.js'
 import * as f from '../../lib/flags.js'
 import * as c from '../../lib/program/calls.js'
 import { cwd, type Plan } from '../../lib/program/plan.js'
-import { failedStep, type Outcome, type Pool, UnexpectedError } from '../../lib/program/pool.js'
+import { failedStep, type Outcome, Pool, UnexpectedError } from '../../lib/program/pool.js'
 import { identityOf } from '../../lib/program/result.js'
 import { statxField } from '../../lib/program/step.js'
 import { dist, run } from '../support/child.js'
@@ -204,6 +204,17 @@ test('close refuses while something is to be done', async (t, poolOf) => {
   t.equal(await pool.settle(), true)
   t.match(await blocked, { outputs: [] })
   t.equal(await pool.settle(), false)
+})
+
+test('a pool is closed as soon as its last job has answered', (t) => {
+  const dir = t.testdir({ a: {} })
+  // on an owned thread: chdir does not leave its thread alone
+  const plan = planOf((b) => b.add(c.chdir(join(dir, 'a'))))
+  for (let i = 0; i < 500; i++) {
+    const pool = new Pool({ name: 'closing', threads: 2, cpus: [] })
+    pool.runSync(plan)
+    t.doesNotThrow(() => pool.close())
+  }
 })
 
 type Dispatch = (memory: Uint8Array, words: number) => void

@@ -18,7 +18,6 @@ export const dropSource = `
     process.setgid(65534)
     process.setuid(65534)
     pool.runSync(new DropPlan('after').add({ call: 'restore_fsids', args }).build())
-    // a program has answered a moment before its thread is done with it
-    pool.settle().then(() => pool.close())
+    pool.close()
   }
 `
