@@ -15,6 +15,8 @@ export { MountError, SyscallError } from './errors.js'
 export { type Features, features } from './host/features.js'
 export { type Topology, type TopologyOptions, topology } from './host/topology.js'
 export type { IdExtent, IdmapOption, OciIdExtent } from './idmap.js'
+export { Mount } from './mount/mount.js'
+export type { AttachOptions, UnmountOptions } from './mount/options.js'
 export {
   Mounter,
   type MounterOptions,
@@ -28,7 +30,7 @@ export type { Explanation } from './overlay/explanation.js'
 export { LayerStack } from './overlay/layer-stack.js'
 export { type GroupUnmountOptions, MountGroup } from './overlay/mount-group.js'
 export type { OverlayOptions } from './overlay/options.js'
-export { type AttachOptions, Rootfs, type UnmountOptions } from './overlay/rootfs.js'
+export { Rootfs } from './overlay/rootfs.js'
 export type { LayerSource, OverlayMountOptions, StackMountOptions, StackOptions } from './overlay/spec.js'
 export type { PathLike } from './path.js'
 export type { Cost } from './program/cost.js'

@@ -16,12 +16,18 @@ import { splitLast } from './bytes.js'
 import type { Leftovers } from './host.js'
 import { watchStep } from './teardown.js'
 
+/** What a mount is of. */
+export type MountKind = 'overlay' | 'clone' | 'bind' | 'tmpfs'
+
+/** Whether the superblock is the mount's own, and goes with it; a clone's is that of what it is a clone of. */
+export const ownsSuperblock = (kind: MountKind): boolean => kind === 'overlay' || kind === 'tmpfs'
+
 /** An attached mount, as it was when it was made. */
 export interface Attached {
   readonly target: Buffer
   readonly mountId: bigint
   readonly dev: bigint
-  readonly kind: 'overlay' | 'clone'
+  readonly kind: MountKind
   /** number of its claim; 0 if it has none */
   readonly claim: number
 }
@@ -50,9 +56,12 @@ export function planUnmount(
   if (!features.uniqueMountId) fills.push(dev)
   if (claim !== 0) fills.push(BigInt(claim))
   const { lazy, early, inotify = -1 } = way
-  const isOverlay = mount.kind === 'overlay'
   const shape =
-    (isOverlay ? 1 : 0) | (claim ? 2 : 0) | (lazy ? 4 : 0) | (early ? 8 : 0) | ((inotify + 1) << 4)
+    (ownsSuperblock(mount.kind) ? 1 : 0) |
+    (claim ? 2 : 0) |
+    (lazy ? 4 : 0) |
+    (early ? 8 : 0) |
+    ((inotify + 1) << 4)
   let plans = cached.get(features)
   if (plans === undefined) {
     plans = new Map()
@@ -84,7 +93,7 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
       ? c.openat2(parent, cwd, above, flags, f.RESOLVE_NO_SYMLINKS, { subject })
       : c.openat(parent, cwd, above, flags, { subject }),
   )
-  const endsSuperblock = kind === 'overlay'
+  const endsSuperblock = ownsSuperblock(kind)
   const pins = way.lazy && way.early && endsSuperblock
   const check = { expect, report: true, subject }
   const pin = b.slot('mount')

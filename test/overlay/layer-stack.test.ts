@@ -141,7 +141,7 @@ t.test('a caller who has moved to another mount namespace', privileged, async (t
   t.equal(status, 0, stderr)
   const [mount, unmount, ...rest] = JSON.parse(stdout)
   t.match(mount, /^ERR_INVALID_STATE .*the stack was opened in another mount namespace/)
-  t.match(unmount, /^ERR_INVALID_STATE .*the rootfs was attached in another mount namespace/)
+  t.match(unmount, /^ERR_INVALID_STATE .*the mount was attached in another mount namespace/)
   t.same(rest, [true, false], 'what it mounts now is in the namespace where it is now')
   t.notOk(isMounted(there.target))
   t.ok(isMounted(target), 'the first one is where it was')

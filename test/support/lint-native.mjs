@@ -22,7 +22,8 @@ export const house = [
   { part: 'cli', files: /^cli\// },
   { part: 'store', files: /^store\// },
   { part: 'mounter', files: /^mounter(\.ts$|\/)/ },
-  { part: 'overlay', files: /^(overlay\/|diagnose(\.ts$|\/))/ },
+  // what is mounted, and what a mount is: the handle of a rootfs is one of a mount, and both go by the same plans
+  { part: 'overlay', files: /^(overlay\/|mount\/|diagnose(\.ts$|\/))/ },
   { part: 'program', files: /^(program\/|tracing\.ts$)/ },
   { part: 'idmap', files: /^idmap\.ts$/ },
   { part: 'host', files: /^host\// },
