@@ -67,6 +67,10 @@ const Call kCalls[] = {
     CALL("retire_claim", "i", kNone, (RetireClaim(ARG(uint64_t, 0)), 0L)),
     CALL("restore_claim", "i", kNone, (RestoreClaim(ARG(uint64_t, 0)), 0L)),
     CALL("drop_claim", "i", kNone, (DropClaim(ARG(uint64_t, 0)), 0L)),
+    CALL("setns", "fi", kMovesThread, sys_setns(FD(0), FD(1))),
+    CALL("unshare", "i", kMovesThread, sys_unshare(FD(0))),
+    CALL("pivot_root", "pp", kMovesThread, sys_pivot_root(TEXT(0), TEXT(1))),
+    CALL("chroot", "p", kMovesThread, sys_chroot(TEXT(0))),
 };
 
 #undef CALL

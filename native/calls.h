@@ -23,8 +23,18 @@ using Invoke = long (*)(const Values&, void* out);
 // kMakesFd: its result is an fd, and it must have a slot for it; no other call may have one.
 // kClaims: it fills a statx buffer, and the directory that it shows becomes part of the program's
 // claim.
+// kMovesThread: the thread is in another mount namespace, or has another root, until a step that
+// brings it home.
 // kChangesThread: it changes, or depends on, something else of the thread.
-enum class Trait { kNone, kMakesFd, kCloses, kChangesDirectory, kChangesThread, kClaims };
+enum class Trait {
+  kNone,
+  kMakesFd,
+  kCloses,
+  kChangesDirectory,
+  kMovesThread,
+  kChangesThread,
+  kClaims
+};
 
 struct Call {
   const char* name;

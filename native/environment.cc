@@ -98,7 +98,7 @@ void Environment::Append(Job* job, std::vector<uint32_t>* words) {
                            static_cast<uint32_t>(result.log.size()),
                            static_cast<uint32_t>(result.claim),
                            static_cast<uint32_t>(result.claim >> 32),
-                           0};
+                           result.stranded ? 1u : 0u};
   words->insert(words->end(), head, head + 12);
   for (const int fd : result.outputs) {
     words->push_back(static_cast<uint32_t>(fd));

@@ -55,7 +55,8 @@ class Environment {
   void Drain(Pool* pool, std::shared_ptr<Job> job);
 
   // What a result is to JS, an even number of words: [words, job, status, step, errno, outputs,
-  // report words, timing words, log bytes, claim, its upper half, 0, ...outputs, 0 if they are odd,
+  // report words, timing words, log bytes, claim, its upper half, stranded, ...outputs, 0 if they
+  // are odd,
   // ...reports, ...timings, ...log]. Its outputs and its claim are JS's from here on.
   void Append(Job* job, std::vector<uint32_t>* words);
   // The same in a buffer that the next one overwrites.

@@ -75,7 +75,10 @@ bool Pool::PrepareThread() {
 
 void Pool::Work() {
   const bool own_directory = PrepareThread();
+  bool is_home = true;
+  bool is_last = false;
   std::unique_lock<std::mutex> lock(mutex_);
+  serving_++;
   if (++prepared_ == options_.threads) ready_.notify_one();
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
@@ -85,19 +88,43 @@ void Pool::Work() {
     current_.push_back(job);
     working_++;
     lock.unlock();
-    RunJob(job, own_directory);
+    if (!is_home) {
+      Refuse(job);
+    } else if (!RunJob(job, own_directory)) {
+      is_home = false;
+    }
     // Not under the lock: who drops a job may have to wait for others.
     job.reset();
     lock.lock();
     working_--;
-    if (drains_.empty()) continue;
-    lock.unlock();
-    FinishDrains();
-    lock.lock();
+    if (!drains_.empty()) {
+      lock.unlock();
+      FinishDrains();
+      lock.lock();
+    }
+    if (is_home || is_last) continue;
+    serving_--;
+    // What is queued must come to an end, and no thread but the JS thread can make one that is
+    // home.
+    if (serving_ > 0) return;
+    is_last = true;
   }
 }
 
-void Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
+void Pool::Refuse(const std::shared_ptr<Job>& job) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    current_.erase(std::find(current_.begin(), current_.end(), job));
+  }
+  job->ran = true;
+  job->program->Drop();
+  job->result.status = ProgramStatus::kRefused;
+  job->result.stranded = true;
+  auto done = std::move(job->done);
+  done(job);
+}
+
+bool Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
   bool is_current = true;
   const auto leave = [&] {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -115,9 +142,11 @@ void Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
     if (ended) leave();
     done(job);
   };
-  RunProgram(job->program.get(), {job->fills, job->abort, own_directory, job->timed, job->owner,
-                                  options_.mount_namespace, answer});
+  const bool is_home =
+      RunProgram(job->program.get(), {job->fills, job->abort, own_directory, job->timed, job->owner,
+                                      options_.mount_namespace, answer});
   if (is_current) leave();
+  return is_home;
 }
 
 void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {

@@ -7,6 +7,8 @@
 //
 //   JS thread      Submit, Abort, Drain, Stop
 //   owned thread   takes a job, runs it, gives it to the job's `done`
+//   stranded       a thread that a program has left in another namespace, because its way back
+//                  failed: it ends, or, as the last one, stays to refuse what is queued
 //   parked         a job whose directories are still in use by a claim that is ending; queued again
 //                  when that has ended, so that no thread waits meanwhile
 #pragma once
@@ -77,7 +79,9 @@ class Pool : private ClaimListener {
  private:
   static void* Enter(void* pool);
   void Work();
-  void RunJob(const std::shared_ptr<Job>& job, bool own_directory);
+  // False if the thread is not where it belongs afterwards.
+  bool RunJob(const std::shared_ptr<Job>& job, bool own_directory);
+  void Refuse(const std::shared_ptr<Job>& job);
   bool PrepareThread();
   bool IsIdle() const { return queue_.empty() && parked_.empty() && working_ == 0; }
   void FinishDrains();
@@ -93,6 +97,7 @@ class Pool : private ClaimListener {
   std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> parked_;
   std::vector<std::shared_ptr<Job>> current_;  // until the last thing they do is to answer
   uint32_t working_ = 0;                       // threads, until they have answered
+  uint32_t serving_ = 0;                       // threads that are where they belong
   std::vector<std::shared_ptr<Job>> drains_;
   std::vector<pthread_t> threads_;
   uint32_t most_queued_ = 0;

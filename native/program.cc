@@ -63,7 +63,8 @@ class Run {
     return reader.ok && reader.at() == options_.fills.size();
   }
 
-  void Execute() {
+  // False if the thread is somewhere else afterwards.
+  bool Execute() {
     result_.status = ProgramStatus::kDone;
     const uint64_t begin = clocked_ ? Now() : 0;
     if (probed_) ProbeProgramStart(id_, header_.title, header_.steps);
@@ -72,7 +73,10 @@ class Run {
         result_.status = ProgramStatus::kAborted;
         return false;
       }
-      if (s.flags & kCommits) committed_ = true;
+      if (s.flags & kCommits) {
+        committed_ = true;
+        elsewhere_ = away_;
+      }
       return true;
     });
     const ProgramStatus status = result_.status;
@@ -88,7 +92,9 @@ class Run {
     if (probed_) {
       ProbeProgramDone(id_, static_cast<int32_t>(status), failing, Now() - begin);
     }
+    result_.stranded = away_;
     if (!answered_) options_.answer(std::move(result_), true);
+    return !away_;
   }
 
  private:
@@ -121,7 +127,8 @@ class Run {
   // 0, or the positive errno that stops the program.
   long Perform(const Step& step, uint32_t index) {
     const Call& call = CallOf(step.call);
-    if (call.trait == Trait::kChangesDirectory && !options_.own_directory) return EPERM;
+    const bool moves = call.trait == Trait::kMovesThread;
+    if ((moves || call.trait == Trait::kChangesDirectory) && !options_.own_directory) return EPERM;
     for (uint32_t i = 0; i < step.arguments; i++) {
       if (!Prepare(i, steps_.arguments[step.first_argument + i])) return EINVAL;
     }
@@ -143,6 +150,8 @@ class Run {
       return -value;
     }
     done_[index] = true;
+    if (moves) away_ = true;
+    if (step.flags & kHome) away_ = false;
     if (step.out != kNone) {
       if (slots_[step.out] >= 0) sys_close(slots_[step.out]);
       slots_[step.out] = static_cast<int>(value);
@@ -336,6 +345,8 @@ class Run {
   // What the program hands out.
   void Finish() {
     result_.claim = claim_;
+    // Which one that is, lib/ knows.
+    if (elsewhere_) mount_.mount_namespace = 0;
     if (claim_ != 0 && committed_) SettleClaim(claim_, mount_);
     for (const uint32_t slot : header_.outputs) {
       result_.outputs.push_back(slots_[slot]);
@@ -364,7 +375,9 @@ class Run {
   const bool clocked_;
   const uint64_t id_ = next_id++;
   bool committed_ = false;
+  bool elsewhere_ = false;  // it did so in a namespace that is not the thread's own
   bool answered_ = false;
+  bool away_ = false;        // the thread was moved, and has not been brought home
   bool unexpected_ = false;  // the last step did its work, and found something else
   uint64_t claim_ = 0;
   ClaimedMount mount_ = {};
@@ -390,8 +403,9 @@ bool Program::Decode() {
   for (uint32_t i = 0; i < header_.steps; i++) {
     if (!ReadStep(&reader, header_, &steps_)) return false;
     const Call& call = CallOf(steps_.list.back().call);
-    if (call.trait == Trait::kChangesDirectory || call.trait == Trait::kChangesThread ||
-        strcmp(call.name, "userns") == 0 || (steps_.list.back().flags & kAnswers)) {
+    if (call.trait == Trait::kChangesDirectory || call.trait == Trait::kMovesThread ||
+        call.trait == Trait::kChangesThread || strcmp(call.name, "userns") == 0 ||
+        (steps_.list.back().flags & kAnswers)) {
       leaves_thread_alone_ = false;
     }
   }
@@ -402,11 +416,12 @@ void Program::Drop() const {
   for (const auto& input : header_.inputs) sys_close(input.second);
 }
 
-void RunProgram(Program* program, const RunOptions& options) {
+bool RunProgram(Program* program, const RunOptions& options) {
   if (program->Decode()) {
     Run run(*program, options);
     if (run.TakeFills()) return run.Execute();
   }
   program->Drop();
   options.answer({}, true);
+  return true;
 }

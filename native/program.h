@@ -12,6 +12,9 @@
 // Any step may depend on an earlier one: it is passed over if that one had not done its work. After
 // a step that answers, the result goes to whoever waits for it, and the rest runs on.
 //
+// A step may move the thread to another mount namespace or root; one with the flag `home` says that
+// the thread is where it belongs again. A thread that is not must serve no other program.
+//
 // A program may have holes: bytes and numbers that each run fills. One that is run often is decoded
 // once and kept. What the words mean is written in lib/program/encode.ts, which makes them. A
 // program is checked whole before its first call is made: whatever the bytes say, nothing is read
@@ -67,7 +70,16 @@ class Program {
 };
 
 // kWaits: nothing but opening was done, and a directory is still in use by a claim that is ending.
-enum class ProgramStatus : uint32_t { kDone, kFailed, kUnexpected, kAborted, kMalformed, kWaits };
+// kRefused: nothing was done, because no thread is left that may.
+enum class ProgramStatus : uint32_t {
+  kDone,
+  kFailed,
+  kUnexpected,
+  kAborted,
+  kMalformed,
+  kWaits,
+  kRefused
+};
 
 struct ProgramResult {
   ProgramStatus status = ProgramStatus::kMalformed;
@@ -77,6 +89,7 @@ struct ProgramResult {
   std::vector<uint32_t> reports;  // step, words of the buffer, the buffer; ...
   std::vector<uint32_t> timings;  // step, nanoseconds, their upper half, 0; ...
   std::string log;                // lines of the fs context, as read
+  bool stranded = false;          // the thread could not be brought home
   uint64_t claim = 0;             // of a success: the program's own; of EBUSY: the one in the way
 };
 
@@ -93,8 +106,8 @@ struct RunOptions {
       answer;  // called once, before the run ends or at its end
 };
 
-// Runs a program on the calling thread.
-void RunProgram(Program* program, const RunOptions& options);
+// Runs a program on the calling thread; false if that is not where it belongs afterwards.
+bool RunProgram(Program* program, const RunOptions& options);
 
 // Names of the calls in the order of their numbers, with their signatures: "fsopen:pi".
 std::vector<std::string> ProgramCalls();

@@ -13,7 +13,7 @@ constexpr uint32_t kMaxChecks = 8;  // tolerated errnos, expectations, remembere
 constexpr uint16_t kNone = 0xffff;  // no slot, no step
 
 enum When : uint8_t { kMain, kUndo, kAlways };
-enum StepFlag : uint8_t { kCommits = 1, kReport = 2, kAnswers = 4, kIdentifies = 8 };
+enum StepFlag : uint8_t { kCommits = 1, kReport = 2, kAnswers = 4, kIdentifies = 8, kHome = 16 };
 enum Kind : uint32_t { kNull, kInteger, kSlot, kBytes, kPieces, kAttr, kHow, kOut, kHole };
 
 // A run-time argument: what the signature's letter makes of it.

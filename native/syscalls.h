@@ -177,6 +177,9 @@ inline long sys_chdir(const char* path) { return sys_call(SYS_chdir, path); }
 // thread, as chdir
 inline long sys_fchdir(int fd) { return sys_call(SYS_fchdir, fd); }
 
+// thread, as chdir
+inline long sys_chroot(const char* path) { return sys_call(SYS_chroot, path); }
+
 // thread. Always 0: the kernel answers the previous id and never an error. Call it again with -1
 // (which changes nothing) through syscall(2) to see whether an id was taken.
 inline long sys_setfsuid(uint32_t uid) {

@@ -160,6 +160,11 @@ export class MounterHost implements Host {
     if (namespace === 0)
       throw invalidState('/proc is not mounted: the mount namespace of the caller cannot be told')
     let here = this.#pools.get(namespace)
+    if (here !== undefined && (here.composing.isSpoilt || here.reaping.isSpoilt)) {
+      this.#pools.delete(namespace)
+      void this.#retire(here)
+      here = undefined
+    }
     if (here === undefined) {
       here = {
         namespace,
@@ -234,6 +239,14 @@ export class MounterHost implements Host {
     const ending = [...this.#pools.values()].filter(which)
     for (const { namespace } of ending) this.#pools.delete(namespace)
     for (const pool of poolsOf(ending)) {
+      while ((await pool.settle()) || pool.pending > 0) await nextTurn()
+      pool.close()
+    }
+  }
+
+  /** Ends pools that have lost threads, when the others have done what was queued. */
+  async #retire(here: Here): Promise<void> {
+    for (const pool of [here.composing, here.reaping]) {
       while ((await pool.settle()) || pool.pending > 0) await nextTurn()
       pool.close()
     }

@@ -256,6 +256,27 @@ export const fchdir = (dir: FdArg): Step => ({ call: 'fchdir', args: [fd(dir)] }
 /** chdir(path): of the thread that runs the program */
 export const chdir = (path: string): Step => ({ call: 'chdir', args: [text(path)] })
 
+/** setns(fd, type): of the thread that runs the program; after CLONE_NEWNS its root and directory are that namespace's root */
+export const setns = (namespace: FdArg, type: number, extra?: Extra): Step => ({
+  call: 'setns',
+  args: [fd(namespace), int(type, 'CLONE')],
+  ...extra,
+})
+/** unshare(flags): of the thread that runs the program */
+export const unshare = (flags: number, extra?: Extra): Step => ({
+  call: 'unshare',
+  args: [int(flags, 'CLONE')],
+  ...extra,
+})
+/** pivot_root(newRoot, putOld): of the mount namespace of the thread that runs the program */
+export const pivotRoot = (newRoot: Text, putOld: Text, extra?: Extra): Step => ({
+  call: 'pivot_root',
+  args: [text(newRoot), text(putOld)],
+  ...extra,
+})
+/** chroot(path): of the thread that runs the program */
+export const chroot = (path: Text, extra?: Extra): Step => ({ call: 'chroot', args: [text(path)], ...extra })
+
 /** mkdirat(AT_FDCWD, path, mode) */
 export const mkdir = (path: Text, mode: number, extra?: Extra): Step => ({
   call: 'mkdirat',

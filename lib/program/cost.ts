@@ -91,6 +91,9 @@ const weights: Partial<Record<CallName, (step: Step, detached: Map<number, numbe
     const flags = intArg(step, 3)
     return (flags & f.MS_REMOUNT) !== 0 && (flags & propagationFlags) === 0 ? free : write
   },
+  // a new mount namespace is a copy of the old one's mounts
+  unshare: (step) => ((intArg(step, 0) & f.CLONE_NEWNS) !== 0 ? write : free),
+  pivot_root: () => write,
   umount2: (step) => ({ writes: 1, grace: step.endsSuperblock ? 2 : 1 }),
   close: (step, detached) => {
     const arg = step.args[0]

@@ -32,7 +32,7 @@ const none = 0xffff
 const kind = { null: 0, integer: 1, slot: 2, bytes: 3, pieces: 4, attr: 5, how: 6, out: 7, hole: 8 } as const
 const source = { value: 0, register: 1, hole: 2 } as const
 const when = { main: 0, undo: 1, always: 2 } as const
-const flag = { commits: 1, report: 2, answers: 4, identifies: 8 } as const
+const flag = { commits: 1, report: 2, answers: 4, identifies: 8, home: 16 } as const
 
 const numbers = new Map(Object.keys(calls).map((name, i) => [name as CallName, i]))
 
@@ -239,7 +239,8 @@ function writeStep(step: Step, ifDone: number): void {
     (step.commits ? flag.commits : 0) |
     (step.report ? flag.report : 0) |
     (step.answers ? flag.answers : 0) |
-    (step.identifies ? flag.identifies : 0)
+    (step.identifies ? flag.identifies : 0) |
+    (step.home ? flag.home : 0)
   writer.word(numbers.get(step.call)! | (when[step.when ?? 'main'] << 8) | (flags << 16))
   writer.word((step.out ? step.out.slot : none) | (ifDone << 16))
   const tolerate = step.tolerate ?? []

@@ -174,7 +174,8 @@ export class PlanBuilder {
 
   /** To be run at the end in every case; what was added last runs first. */
   always(...steps: Step[]): this {
-    this.#always.unshift(...steps.map((s): Step => ({ ...s, when: 'always' })))
+    // one that says so itself stays the same, for others to depend on
+    this.#always.unshift(...steps.map((s): Step => (s.when === 'always' ? s : { ...s, when: 'always' })))
     return this
   }
 

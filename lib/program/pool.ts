@@ -6,7 +6,7 @@
  * the plan's own step. What a caller may want to know of an expectation that was not met is in `UnexpectedError`.
  */
 import { binding } from '../binding.js'
-import { MountError, SyscallError } from '../errors.js'
+import { invalidState, MountError, SyscallError } from '../errors.js'
 import { whenAborted } from './abort.js'
 import { encode, encodeFills, encodeRuns } from './encode.js'
 import { renderCall, shownInErrors } from './explain.js'
@@ -141,6 +141,7 @@ export class Pool {
   readonly #id: number
   readonly threads: number
   #pending = 0
+  #isSpoilt = false
   /** who waits until fewer than so many are pending */
   #waiters: { readonly fewerThan: number; readonly resolve: () => void }[] = []
 
@@ -238,6 +239,7 @@ export class Pool {
     waiting.set(job, (result) => {
       forget?.()
       this.#ended()
+      if (result.isStranded) this.#isSpoilt = true
       trace?.ran(plan, fills ?? [], result.timings)
       let outcome: Outcome
       try {
@@ -281,6 +283,11 @@ export class Pool {
     })
   }
 
+  /** True once a thread of it could not be brought back from another namespace: another pool is to be made. */
+  get isSpoilt(): boolean {
+    return this.#isSpoilt
+  }
+
   /** How many of its programs somebody waits for. */
   get pending(): number {
     return this.#pending
@@ -319,6 +326,7 @@ export class Pool {
     const { memory, words } = fills ? encodeFills(fills) : { memory: undefined, words: 0 }
     const bytes = binding.runSync(this.#id, program, memory, words, timed)
     const result = decodeResult(viewOf(bytes))
+    if (result.isStranded) this.#isSpoilt = true
     trace?.ran(plan, fills ?? [], result.timings)
     return conclude(plan, fills, result)
   }
@@ -371,6 +379,10 @@ function conclude(plan: Plan, fills: readonly Fill[] | undefined, result: Progra
       throw new AbortedError('aborted')
     case 'malformed':
       throw new Error(`overlayfd: the addon refused the program of plan ${plan.title}`)
+    case 'refused':
+      throw invalidState(
+        'no thread is left that could be brought back from another mount namespace: try again',
+      )
   }
   const step = fillStep(plan.at(result.step)!, fills ?? [])
   const found = result.report(result.step)

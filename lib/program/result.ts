@@ -6,8 +6,17 @@
  */
 import { statxField } from './step.js'
 
-export type ProgramStatus = 'done' | 'failed' | 'unexpected' | 'aborted' | 'malformed'
-const statuses: readonly ProgramStatus[] = ['done', 'failed', 'unexpected', 'aborted', 'malformed']
+export type ProgramStatus = 'done' | 'failed' | 'unexpected' | 'aborted' | 'malformed' | 'refused'
+/** In the order of native/program.h, whose `waits` never gets here. */
+const statuses: readonly (ProgramStatus | undefined)[] = [
+  'done',
+  'failed',
+  'unexpected',
+  'aborted',
+  'malformed',
+  undefined,
+  'refused',
+]
 
 /** How long a step took. */
 export interface Timing {
@@ -68,6 +77,11 @@ export class ProgramResult {
   /** of a success: the number of the program's claim; of an EBUSY: that of the one in the way; else 0 */
   get claim(): number {
     return this.#word(9) + this.#word(10) * 0x1_0000_0000
+  }
+
+  /** the thread that ran it could not be brought home, and serves no other program */
+  get isStranded(): boolean {
+    return this.#word(11) !== 0
   }
 
   /** fds in the order of the plan's outputs; -1 where the slot was empty */

@@ -117,6 +117,8 @@ export interface Step {
   readonly report?: boolean
   /** something becomes visible here: from this step on an abort comes too late */
   readonly commits?: boolean
+  /** the thread is where it belongs from here on, whatever moved it: without such a step it serves no other program */
+  readonly home?: boolean
   /** whoever waits for the program gets its result here; the rest runs on */
   readonly answers?: boolean
   /** a statx of the mount that the program makes: what its claim is for */
@@ -164,6 +166,10 @@ export const calls = {
   retire_claim: 'i',
   restore_claim: 'i',
   drop_claim: 'i',
+  setns: 'fi',
+  unshare: 'i',
+  pivot_root: 'pp',
+  chroot: 'p',
 } as const
 export type CallName = keyof typeof calls
 

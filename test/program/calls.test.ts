@@ -128,6 +128,10 @@ const table: Record<string, readonly [Step, string][]> = {
     [c.dropClaim(7), 'drop_claim(7)'],
     [c.dropClaim(hole), 'drop_claim({claim})'],
   ],
+  setns: [[c.setns(out, f.CLONE_NEWNS), 'setns(out, CLONE_NEWNS)']],
+  unshare: [[c.unshare(f.CLONE_NEWNS | f.CLONE_FS), 'unshare(CLONE_FS|CLONE_NEWNS)']],
+  pivotRoot: [[c.pivotRoot('.', 'old'), 'pivot_root(".", "old")']],
+  chroot: [[c.chroot('.'), 'chroot(".")']],
   userns: [[c.userns(out, '0 100000 65536\n', '0 1 2\n'), 'userns("0 100000 65536\\n", "0 1 2\\n")']],
 }
 const steps = Object.values(table).flat()

@@ -24,6 +24,9 @@ const mounted = (b: PlanBuilder): Slot => {
 t.test('what takes the lock, and what waits for a grace period', async (t) => {
   const rows: readonly Row[] = [
     ['nothing', () => {}, [0, 0]],
+    ['a thread that goes to another namespace', (b) => b.add(c.setns(dir, f.CLONE_NEWNS)), [0, 0]],
+    ['a namespace of its own', (b) => b.add(c.unshare(f.CLONE_NEWNS), c.pivotRoot('.', '.')), [2, 0]],
+    ['a directory of its own', (b) => b.add(c.unshare(f.CLONE_FS), c.chroot('.')), [0, 0]],
     ['directories', (b) => b.add(c.mkdir('/d', 0), c.openat(b.slot('d'), cwd, '/d', 0)), [0, 0]],
     ['a context, a superblock, a detached mount', (b) => void mounted(b), [0, 0]],
     ['… that is closed', (b) => b.add(c.close(mounted(b))), [1, 2]],
