@@ -17,6 +17,7 @@ import { parseRung, type RungChoice } from '../overlay/choose.js'
 import { FdBudget } from '../overlay/fd-budget.js'
 import type { Here, Host, Leftovers } from '../overlay/host.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
+import { ownMark } from '../overlay/owner-mark.js'
 import type { Flow } from '../program/flow.js'
 import type { Plan } from '../program/plan.js'
 import { Pool } from '../program/pool.js'
@@ -83,6 +84,7 @@ const defaultReapers = (): number => Math.min(16, Math.max(8, 4 * availableParal
 
 export class MounterHost implements Host {
   readonly rung: RungChoice
+  readonly mark = ownMark()
   readonly budget: FdBudget
   readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
   readonly #reapers: number

@@ -12,6 +12,7 @@ import { relativeTo } from './bytes.js'
 import { choose, type RungChoice, type RungName } from './choose.js'
 import type { OpenLayers } from './layers.js'
 import { layerOf, ungrouped } from './open.js'
+import { markShape } from './owner-mark.js'
 import { nothingKept, planMount } from './plan-mount.js'
 import { planDiscard } from './reap.js'
 import type { MountSpec, StackSpec } from './spec.js'
@@ -91,7 +92,7 @@ export function explainOverlay(
   }
   const opened = plans.flatMap(({ outputs }) => outputs)
   const own = opened.filter(({ name }) => name.startsWith('tree of ')).length
-  const { composition } = planMount({ features, rung: rungChoice }, base, mount)
+  const { composition } = planMount({ features, rung: rungChoice, mark: markShape }, base, mount)
   const trees = own + composition.outputs.filter(({ kind }) => kind === 'tree').length
   plans.push(composition.plan)
   plans.push(planDiscard({ fds: Array(opened.length - own).fill(0), trees: Array(trees).fill(0) }))

@@ -35,6 +35,8 @@ export interface Here {
 export interface Host {
   readonly features: Features
   readonly rung: RungChoice
+  /** what its overlays have as their source; undefined where /proc does not tell who we are */
+  readonly mark: string | undefined
   /** fds of layers that stacks may keep */
   readonly budget: FdBudget
   /** the caller's mount namespace, looked up anew: asked once per operation */

@@ -49,6 +49,9 @@ export const nothingKept = (): Kept => ({
 
 type Shape = string | number
 
+/** What of a host the planning needs. */
+type Planner = Pick<Host, 'features' | 'rung'> & Partial<Pick<Host, 'mark'>>
+
 interface Template {
   readonly planned: PlannedMount
   readonly features: Features
@@ -72,18 +75,13 @@ const topOf = (base: Base, spec: MountSpec): TopAttributes =>
  *
  * @param parents with `create`: make the directories above too
  */
-export function planMount(
-  host: Pick<Host, 'features' | 'rung'>,
-  base: Base,
-  asked: MountSpec,
-  parents = false,
-): PlannedMount {
+export function planMount(host: Planner, base: Base, asked: MountSpec, parents = false): PlannedMount {
   const spec = withoutSame(asked, base)
   return plan(host, base, spec, spec.idmap ?? base.spec.idmap, topOf(base, spec), { parents })
 }
 
 /** The same, with a plan that was made before if there is one. */
-export function planWarm(host: Pick<Host, 'features' | 'rung'>, base: Base, asked: MountSpec): PlannedMount {
+export function planWarm(host: Planner, base: Base, asked: MountSpec): PlannedMount {
   const spec = withoutSame(asked, base)
   const shape = shapeOf(spec)
   if (shape === undefined) return planMount(host, base, spec)
@@ -102,7 +100,7 @@ export function planWarm(host: Pick<Host, 'features' | 'rung'>, base: Base, aske
 }
 
 function plan(
-  { features, rung: choice }: Pick<Host, 'features' | 'rung'>,
+  { features, rung: choice, mark }: Planner,
   { spec: stack, layers, kept }: Base,
   spec: Planned,
   idmap: Idmap | undefined,
@@ -119,7 +117,7 @@ function plan(
     features,
     choice,
   )
-  const input = { layers, spec, idmap, top, features, parents, notes, holes, fragments: kept.fragments }
+  const input = { layers, spec, idmap, top, features, mark, parents, notes, holes, fragments: kept.fragments }
   return { rung, composition: planners[rung](input) }
 }
 

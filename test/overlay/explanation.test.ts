@@ -78,7 +78,7 @@ t.test('how layers are given', async (t) => {
     'fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", "/proc/self/fd/{fd 7}", 0)',
   ])
   t.same(fsconfig('6.1', { lowerdir: ['/a', '/b'], options: { index: 'off' } }), [
-    'mount("overlay", "{target}", "overlay", 0, "lowerdir={/a}:{/b},upperdir={upper},workdir={work},index=off")',
+    'mount("overlayfd:PIDNS/PID@START", "{target}", "overlay", 0, "lowerdir={/a}:{/b},upperdir={upper},workdir={work},index=off")',
   ])
 })
 

@@ -79,10 +79,11 @@ function noIdmap(): never {
   throw new Error('rung classic does not idmap')
 }
 
-function overlaySteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot, upper: Upper | undefined): Step {
+function overlaySteps(b: PlanBuilder, input: RungInput, at: Slot, upper: Upper | undefined): Step {
+  const { layers, spec, mark = 'overlay' } = input
   const data = overlayData(layers, spec.options.list, upper)
   if (isReadOnly(spec)) b.note('mount(2) makes the superblock read-only too, not this mount alone')
-  const step = c.mount('overlay', [at], 'overlay', spec.attributes.ms, data, { commits: true })
+  const step = c.mount(mark, [at], 'overlay', spec.attributes.ms, data, { commits: true })
   b.add(step)
   return step
 }

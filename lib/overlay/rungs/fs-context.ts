@@ -55,7 +55,7 @@ export function planContext(
   input: RungInput,
   lowers: (b: PlanBuilder, fs: Slot, userns: () => FdArg) => Lowers,
 ): Composition {
-  const { spec, idmap, features, layers } = input
+  const { spec, idmap, features, layers, mark } = input
   const b = new PlanBuilder(rung).note(...input.notes).holes(input.holes)
   const fs = b.slot('fs')
   let namespace: FdArg | undefined
@@ -89,6 +89,7 @@ export function planContext(
     const subject = { option: `options.${key}` }
     b.add(value === undefined ? c.setFlag(fs, key, { subject }) : c.setString(fs, key, value, { subject }))
   }
+  if (mark !== undefined) b.add(c.setString(fs, 'source', mark))
   const create = c.create(fs)
   if (upper?.tree) asMappedRoot(b, idmap!, create)
   else b.add(create)

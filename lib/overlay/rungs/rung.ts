@@ -13,6 +13,8 @@ export interface RungInput {
   readonly idmap: Idmap | undefined
   readonly top: TopAttributes
   readonly features: Features
+  /** source of the overlay: who made it (owner-mark.ts) */
+  readonly mark?: string | undefined
   /** how many holes the spec has */
   readonly holes: number
   /** with `create`, make the directories above too */
