@@ -9,7 +9,7 @@
 
 import * as cause from './diagnose/causes.js'
 import { type Case, type Cause, nameOf, subjectOf } from './diagnose/causes.js'
-import { notIdmapped } from './diagnose/idmap.js'
+import { idmapNotPermitted, notIdmapped } from './diagnose/idmap.js'
 import { fdElsewhere, notClonedByOverlay, targetElsewhere } from './diagnose/mounts.js'
 import { MountError, refine } from './errors.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
@@ -110,10 +110,7 @@ const table: readonly Row[] = [
   {
     calls: ['open_tree_attr', 'mount_setattr', 'open_tree'],
     codes: ['EPERM'],
-    causes: [
-      (c) =>
-        `no CAP_SYS_ADMIN over the file system of ${subjectOf(c)}, its mount is idmapped already, or the user namespace is the initial one`,
-    ],
+    causes: [idmapNotPermitted],
   },
   { calls: ['fsconfig'], codes: ['EINVAL'], about: /^options\./, causes: [cause.unknownToKernel] },
   {
@@ -161,11 +158,7 @@ const table: readonly Row[] = [
   {
     calls: ['fsconfig', 'mount', 'fsopen'],
     codes: ['EPERM'],
-    causes: [
-      cause.conflictingOptions,
-      cause.needsTrusted,
-      () => 'CAP_SYS_ADMIN is missing, here or over the mount of a layer',
-    ],
+    causes: [cause.conflictingOptions, cause.needsTrusted, cause.mayNotMount],
   },
   { calls: ['fsopen', 'mount'], codes: ['ENODEV'], causes: [() => 'this kernel has no overlay file system'] },
   {

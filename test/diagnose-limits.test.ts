@@ -200,11 +200,11 @@ t.test('in a user namespace: others’ file systems, and ids that it does not ha
     before,
   )
   check(t, ids, { syscall: 'userns', code: /^(EPERM|EINVAL)$/, hint: /mapping/ })
-  const option = `{ lowerdir: ['${own}/a', '${own}/b'], options: { redirect_dir: 'on' } }`
+  const option = `{ lowerdir: ['${own}/a', '${own}/b'], options: { userxattr: false, verity: 'on' } }`
   check(t, await inside(t, area, script(option), before), {
     code: 'EPERM',
     syscall: 'fsconfig',
-    hint: /redirect_dir/,
+    hint: /options\.verity: 'on' is not allowed inside a user namespace/,
   })
 })
 

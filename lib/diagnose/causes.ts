@@ -6,6 +6,7 @@ import { constants, existsSync, readFileSync, realpathSync, statfsSync } from 'n
 import { binding } from '../binding.js'
 import type { MountError } from '../errors.js'
 import * as f from '../flags.js'
+import { features } from '../host/features.js'
 import { isBelow, splitLast } from '../overlay/bytes.js'
 import { layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
 import { renderText, shownInErrors } from '../program/explain.js'
@@ -44,7 +45,7 @@ export function usernsLimit(): string {
 }
 
 /** A path in the kernel's view. What `create` made is gone by now: then it is where it would be made again. */
-function real(path: Uint8Array | string): Buffer | undefined {
+export function real(path: Uint8Array | string): Buffer | undefined {
   try {
     return realpathSync.native(path as string, 'buffer')
   } catch {
@@ -131,7 +132,7 @@ export function unknownToKernel(c: Case): string | undefined {
 
 /** Pairs that the kernel refuses at CREATE without a word. */
 const conflicts: readonly (readonly [string, RegExp, string, RegExp])[] = [
-  ['userxattr', /^$/, 'redirect_dir', /^(on|follow)$/],
+  ['userxattr', /^$/, 'redirect_dir', /^(on|follow|off)$/],
   ['userxattr', /^$/, 'metacopy', /^on$/],
   ['metacopy', /^on$/, 'redirect_dir', /^(off|nofollow|follow)$/],
   ['metacopy', /^on$/, 'nfs_export', /^on$/],
@@ -153,9 +154,15 @@ export function conflictingOptions({ mount }: Case): string | undefined {
 export function needsTrusted({ mount }: Case): string | undefined {
   const asked = mount?.options.list.find(
     ({ key, value }) =>
-      (key === 'redirect_dir' && /^(on|follow)$/.test(value ?? '')) || (key === 'metacopy' && value === 'on'),
+      (key === 'redirect_dir' && /^(on|follow|off)$/.test(value ?? '')) ||
+      (/^(metacopy|verity)$/.test(key) && /^(on|require)$/.test(value ?? '')),
   )
   return asked && `options.${asked.key}: '${asked.value}' is not allowed inside a user namespace`
+}
+
+export function mayNotMount({ step }: Case): string {
+  if (!features().mayMount) return 'CAP_SYS_ADMIN is missing here'
+  return `CAP_SYS_ADMIN is missing over the mount of a layer, or a filter (seccomp) or a security module refuses ${step.call}`
 }
 
 export function workInsideUpper({ mount }: Case): string | undefined {

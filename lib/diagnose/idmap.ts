@@ -1,12 +1,14 @@
 /**
- * Causes of an idmap that the kernel refuses (EINVAL), in order: what was given is no user namespace, it has no
- * mapping, the mount cannot be cloned; if it is none of them it is the file system, which cannot be asked.
+ * Causes of an idmap that the kernel refuses. EINVAL, in order: what was given is no user namespace, it has no
+ * mapping, the mount cannot be cloned; if it is none of them it is the file system, which cannot be asked. EPERM: the
+ * initial user namespace was given, the mount is idmapped already, or the file system is somebody else's.
  */
 import { closeSync, openSync, readlinkSync } from 'node:fs'
 import * as f from '../flags.js'
+import { features } from '../host/features.js'
 import { extentsOf, isMapped } from '../idmap.js'
 import { type Case, type Cause, fileSystemName, pathOf, subjectOf } from './causes.js'
-import { mountRootOf, notCloned, whereOf } from './mounts.js'
+import { isIdmapped, mountRootOf, notCloned, whereOf } from './mounts.js'
 
 /** The user namespace that the caller gave, if the step was to idmap with one. */
 function given({
@@ -23,6 +25,9 @@ function given({
     hasMap: extents && extents.uid.length > 0 && extents.gid.length > 0,
   }
 }
+
+/** Its inode is the same on every kernel (`USER_NS_INIT_INO`). */
+const initialNamespace = 'user:[4026531837]'
 
 const isNamespace = (text: string | undefined) => text !== undefined && /^\w+:\[\d+\]$/.test(text)
 
@@ -63,10 +68,30 @@ const notIdmappable: Cause = (c) => {
   return `the file system of ${subjectOf(c)}${type} does not support idmapped mounts${orElse}`
 }
 
-/** Why a clone with attributes was refused. */
-export const notIdmapped: Cause = (c) => {
+const attributesOf = (c: Case) => {
   const arg = c.step.args.find((a) => a.kind === 'mount_attr')
-  const idmaps = arg?.kind === 'mount_attr' && (arg.attr.set & f.MOUNT_ATTR_IDMAP) !== 0
-  if (!idmaps) return notCloned(c)
+  return arg?.kind === 'mount_attr' ? arg.attr : undefined
+}
+
+const isIdmap = (c: Case): boolean => ((attributesOf(c)?.set ?? 0) & f.MOUNT_ATTR_IDMAP) !== 0
+
+/** Why a clone with attributes was refused (EINVAL). */
+export const notIdmapped: Cause = (c) => {
+  if (!isIdmap(c)) return notCloned(c)
   return notUserns(c) ?? noMap(c) ?? notCloned(c) ?? notIdmappable(c)
+}
+
+/** Why an idmap is not permitted (EPERM): three causes that the kernel does not tell apart. */
+export const idmapNotPermitted: Cause = (c) => {
+  if (!isIdmap(c)) {
+    return features().initialUserNamespace || !attributesOf(c)?.clear
+      ? `a filter (seccomp) or a security module refuses ${c.step.call}`
+      : `attributes of the mount of ${subjectOf(c)} are locked in this user namespace`
+  }
+  const userns = given(c)
+  if (userns && linkOf(userns.path) === initialNamespace)
+    return `${userns.name} is the initial user namespace`
+  if (isIdmapped(c)) return `the mount of ${subjectOf(c)} is idmapped already`
+  const where = features().initialUserNamespace ? '' : ', which was not mounted in this user namespace'
+  return `no CAP_SYS_ADMIN over the file system of ${subjectOf(c)}${where}`
 }

@@ -7,16 +7,31 @@
  */
 import { readFileSync } from 'node:fs'
 import * as f from '../flags.js'
+import { features } from '../host/features.js'
+import { isBelow } from '../overlay/bytes.js'
 import { layerSubject } from '../overlay/spec.js'
 import type { Subject } from '../program/step.js'
-import { type Case, nameOf, pathOf, placeOf, placeOfFd, subjectOf } from './causes.js'
+import { type Case, nameOf, pathOf, placeOf, placeOfFd, real, subjectOf } from './causes.js'
 
 interface Listed {
   /** what of its file system is mounted; of a bound namespace its `user:[4026531837]` */
   readonly root: string
+  /** where, as the process sees it */
+  readonly target: Buffer
+  /** id of the mount that it is on */
+  readonly parent: bigint
+  /** attributes of the mount */
+  readonly attributes: readonly string[]
   readonly optional: readonly string[]
 }
 type Table = ReadonlyMap<bigint, Listed>
+
+/** mountinfo writes space, tab, newline and backslash as `\\040` and the like. */
+const unescaped = (text: string) =>
+  Buffer.from(
+    text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8))),
+    'latin1',
+  )
 
 /** Mounts by their id; undefined where the table cannot be read, or not in full. */
 function mountTable(): Table | undefined {
@@ -31,7 +46,13 @@ function mountTable(): Table | undefined {
     const fields = line.split(' ')
     if (fields.length <= 6) continue
     const optional = fields.slice(6, fields.indexOf('-', 6))
-    table.set(BigInt(fields[0]!), { root: fields[3]!, optional })
+    table.set(BigInt(fields[0]!), {
+      root: fields[3]!,
+      target: unescaped(fields[4]!),
+      parent: BigInt(fields[1]!),
+      attributes: fields[5]!.split(','),
+      optional,
+    })
   }
   const root = placeOf(Buffer.from('/'))
   return root && table.has(root.mountId) ? table : undefined
@@ -60,7 +81,28 @@ export function notCloned(c: Case): string | undefined {
   const kept = c.mount && from?.kind === 'fd' && 'fd' in from.fd ? placeOfFd(from.fd.fd) : undefined
   const place = kept ?? placeOf(whereOf(c.subject.path))
   const fault = place && faultOf(place.mountId, table)
-  return fault && `the mount of ${subjectOf(c)} ${fault}`
+  if (fault) return `the mount of ${subjectOf(c)} ${fault}`
+  return place && lockedBelow(c.subject, place.mountId, table)
+}
+
+/** The mount of a step's subject is idmapped; kernels before 5.12 have no such attribute. */
+export function isIdmapped({ subject }: Case): boolean {
+  const place = placeOf(whereOf(subject.path))
+  return place !== undefined && mountTable()?.get(place.mountId)?.attributes.includes('idmapped') === true
+}
+
+/**
+ * Inside a user namespace, mounts that came with the mount namespace are locked: a directory above one is cloned
+ * only together with it. Which are locked the table does not tell, so this is said of the first that may be.
+ */
+function lockedBelow(subject: Subject, mountId: bigint, table: Table): string | undefined {
+  if (features().initialUserNamespace) return undefined
+  const path = whereOf(subject.path)
+  const dir = path && real(path)
+  const child = dir && [...table.values()].find((m) => m.parent === mountId && isBelow(dir, m.target))
+  if (!child) return undefined
+  const name = `${nameOf(subject)}${pathOf(subject)}`
+  return `below ${name} is a mount that this user namespace cannot take away${pathOf({ path: child.target })}, and a directory is not cloned without it: that takes CAP_SYS_ADMIN where it was mounted`
 }
 
 /** Layers and upper that overlay was to clone the mounts of; idmapped layers lie in trees of ours. */
@@ -74,6 +116,8 @@ export function notClonedByOverlay({ stack, mount }: Case): string | undefined {
     const place = placeOf(whereOf(subject.path))
     const fault = place && faultOf(place.mountId, table)
     if (fault) return `the mount of ${nameOf(subject)}${pathOf(subject)} ${fault}`
+    const locked = place && lockedBelow(subject, place.mountId, table)
+    if (locked) return locked
   }
   return undefined
 }

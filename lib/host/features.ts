@@ -6,7 +6,7 @@
  * is tried on a scratch context, which takes the right to mount; without it, it is inferred from calls
  * that are younger, and `reasons` says so. Nothing is mounted, and nothing is visible to others.
  */
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
 import { invalidArgType, unknownOption } from '../errors.js'
@@ -34,6 +34,8 @@ export interface Features {
   readonly overlay: boolean
   /** the process may mount in its mount namespace */
   readonly mayMount: boolean
+  /** it is in the initial user namespace: overlay keeps its marks in trusted.*, which is refused in any other */
+  readonly initialUserNamespace: boolean
   /** by feature: why it is missing, or how it was inferred; nothing for what simply is there */
   readonly reasons: Readonly<Record<string, string>>
 }
@@ -76,6 +78,7 @@ const names = [
   'uniqueMountId',
   'overlay',
   'mayMount',
+  'initialUserNamespace',
   'reasons',
 ] as const satisfies readonly (keyof Features)[]
 
@@ -127,6 +130,7 @@ function probe(): Features {
     openat2,
     uniqueMountId: probeMountId(reasons),
     ...context,
+    initialUserNamespace: probeUserNamespace(context, reasons),
     reasons,
   }
 }
@@ -153,6 +157,39 @@ function probeMountId(reasons: Record<string, string>): boolean {
   return there
 }
 
+/** Inode of the initial user namespace: `USER_NS_INIT_INO` of linux/nsfs.h, the same since Linux 3.8. */
+const initialInode = 0xefff_fffdn
+
+/**
+ * By the namespace's inode. Where /proc is missing, by overlay itself: it refuses `redirect_dir=on` (EPERM) before
+ * it misses the layers (EINVAL), and that leaves a line in the kernel log.
+ */
+function probeUserNamespace(
+  { fsContext, mayMount }: ContextFeatures,
+  reasons: Record<string, string>,
+): boolean {
+  const buffer = Buffer.alloc(256)
+  if (binding.statx(f.AT_FDCWD, path('/proc/self/ns/user'), 0, f.STATX_INO, buffer) >= 0) {
+    const inode = buffer.readBigUInt64LE(32)
+    if (inode !== initialInode) reasons['initialUserNamespace'] = `user:[${inode}] is not the initial one`
+    return inode === initialInode
+  }
+  const fsFd = fsContext && mayMount ? binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC) : -1
+  if (fsFd < 0) {
+    reasons['initialUserNamespace'] = 'taken to be so: /proc is not mounted'
+    return true
+  }
+  try {
+    binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, path('redirect_dir'), path('on'), 0)
+    const created = binding.fsconfig(fsFd, f.FSCONFIG_CMD_CREATE, null, null, 0)
+    if (errnoName(-created) !== 'EPERM') return true
+    reasons['initialUserNamespace'] = 'EPERM: overlay may not use trusted.overlay.* attributes'
+    return false
+  } finally {
+    binding.close(fsFd)
+  }
+}
+
 type ContextFeatures = Pick<Features, 'fsContext' | 'appendLayers' | 'layersByFd' | 'overlay' | 'mayMount'>
 
 function probeContext(
@@ -165,7 +202,7 @@ function probeContext(
   if (fsFd < 0) {
     const error = errnoName(-fsFd)
     if (error === 'EPERM' && !mayMountAtAll()) {
-      reasons['mayMount'] = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
+      reasons['mayMount'] = hasSysAdmin() ? foreignNamespace : noSysAdmin
       if (!openTreeAttr || !fsconfig) {
         reasons['appendLayers'] = reasons['layersByFd'] = 'not tried: the process may not mount'
         return { ...missing, fsContext: fsconfig, overlay: true, mayMount: false }
@@ -182,6 +219,21 @@ function probeContext(
     return { ...probeLayers(fsFd, reasons), fsContext: fsconfig && complete, overlay: true, mayMount: true }
   } finally {
     binding.close(fsFd)
+  }
+}
+
+const noSysAdmin = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
+const foreignNamespace =
+  'EPERM: CAP_SYS_ADMIN is there, but not in the user namespace that this mount namespace belongs to (unshare it too), or a security module refuses to mount'
+
+/** CAP_SYS_ADMIN in the process's own user namespace, which need not be that of its mount namespace. */
+function hasSysAdmin(): boolean {
+  try {
+    const effective = /^CapEff:\t([0-9a-f]+)$/m.exec(readFileSync('/proc/thread-self/status', 'latin1'))?.[1]
+    return effective !== undefined && (BigInt(`0x${effective}`) & (1n << 21n)) !== 0n
+  } catch {
+    // without /proc it stays the likelier one
+    return false
   }
 }
 

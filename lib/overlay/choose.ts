@@ -91,7 +91,8 @@ export function choose(need: Need, features: Features, choice: RungChoice): Choi
   const list = Object.entries(reasons).map(([rung, why]) => `${rung}: ${why}`)
   const message =
     choice === 'auto'
-      ? `no rung can compose this: ${list.join('; ')}`
+      ? // what no rung can do without is one reason, not one for each of them
+        `no rung can compose this: ${missing(features, ['overlay', 'mayMount']) ?? list.join('; ')}`
       : `rung ${choice} cannot compose this: ${reasons[choice]}`
   throw new RungError(message, reasons)
 }

@@ -73,7 +73,9 @@ function readTop({ top, topFd }: Opened): TopAttributes {
 function topFailure(error: SyscallError, { layers }: Opened): MountError {
   const { errno, syscall, call } = error
   const { subject } = layers.list[0]!
-  const hint = `create takes over the extended attributes of ${nameOf(subject)}, which cannot be read`
+  const hint = existsSync('/proc/self/fd')
+    ? `create takes over the extended attributes of ${nameOf(subject)}, which cannot be read`
+    : 'fds are named through /proc, which is not mounted here'
   return new MountError({ errno: -errno, syscall, call, path: subject.path, hint, cause: error })
 }
 

@@ -29,7 +29,10 @@ export interface OverlayOptions {
   xino?: 'on' | 'off' | 'auto'
   /** File handles for export over NFS; needs `index: 'on'`. Since Linux 4.16. */
   nfs_export?: 'on' | 'off'
-  /** Marks are `user.overlay.*` attributes: what a mount inside a user namespace needs. Since Linux 5.11. */
+  /**
+   * Marks are `user.overlay.*` attributes, not `trusted.overlay.*`. Default: on inside a user namespace, where
+   * overlay has no others and would degrade; off elsewhere. Since Linux 5.11.
+   */
   userxattr?: boolean
   /** UUID of the mount: `null` as it was before 6.6, `auto` and `on` one of its own. Since Linux 6.6. */
   uuid?: 'on' | 'off' | 'null' | 'auto'
@@ -67,6 +70,8 @@ export interface ParsedOptions {
   /** the mark of an earlier volatile mount is to be removed */
   readonly resetVolatile: boolean
   readonly volatile: boolean
+  /** as the caller gave it; undefined leaves it to the user namespace (userxattr.ts) */
+  readonly userxattr?: boolean | undefined
 }
 
 /** Checks options; `name` is what errors call them. */
@@ -82,8 +87,13 @@ export function parseOptions(options: unknown, name: string): ParsedOptions {
     const parsed = parseOption(key, table[key as keyof OverlayOptions], value, `${name}.${key}`)
     if (parsed) list.push(parsed)
   }
-  const { volatile } = options as OverlayOptions
-  return { list, resetVolatile: volatile === 'reset', volatile: volatile === true || volatile === 'reset' }
+  const { volatile, userxattr } = options as OverlayOptions
+  return {
+    list,
+    resetVolatile: volatile === 'reset',
+    volatile: volatile === true || volatile === 'reset',
+    userxattr,
+  }
 }
 
 function parseOption(key: string, kind: Kind, value: unknown, name: string): ParsedOption | undefined {

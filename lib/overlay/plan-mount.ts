@@ -17,6 +17,7 @@ import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
 import type { Composition, RungInput } from './rungs/rung.js'
 import type { MountSpec, Planned, StackSpec } from './spec.js'
+import { adaptOptions } from './userxattr.js'
 
 const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = {
   'detached-tree': detachedTree.plan,
@@ -117,7 +118,20 @@ function plan(
     features,
     choice,
   )
-  const input = { layers, spec, idmap, top, features, mark, parents, notes, holes, fragments: kept.fragments }
+  const isOverlay = layers.list.length > 1 || spec.upperdir !== undefined
+  const adapted = isOverlay ? adaptOptions(spec.options, features) : { options: spec.options, notes: [] }
+  const input: RungInput = {
+    layers,
+    spec: { ...spec, options: adapted.options },
+    idmap,
+    top,
+    features,
+    mark,
+    parents,
+    notes: [...notes, ...adapted.notes],
+    holes,
+    fragments: kept.fragments,
+  }
   return { rung, composition: planners[rung](input) }
 }
 
@@ -138,7 +152,8 @@ function shapeOf(spec: MountSpec): Shape | undefined {
     (target ? 2 : 0) |
     (idmap ? 4 : 0) |
     (upper === 'shifted' ? 8 : 0) |
-    (create ? 16 : 0)
+    (create ? 16 : 0) |
+    (options.userxattr === false ? 32 : 0)
   const { mountAttr, ms } = attributes
   // most mounts: a number is found sooner than a text is made
   if (options.list.length === 0 && (mountAttr | ms) === 0 && propagation === undefined) return flags

@@ -1,3 +1,4 @@
+import * as fs from 'node:fs'
 import { release } from 'node:os'
 import t from 'tap'
 import type { SysBinding } from '../../lib/binding.js'
@@ -98,8 +99,9 @@ t.test('a plain user; rights that are given up', async (t) => {
   }
 })
 
-const [EPERM, EBADF, ENODEV, EINVAL, ENOSYS, EOPNOTSUPP] = [-1, -9, -19, -22, -38, -95]
-type Answers = Partial<Record<keyof SysBinding | 'setFd path' | 'setFd directory' | 'setString', number>>
+const [EPERM, ENOENT, EBADF, ENODEV, EINVAL, ENOSYS, EOPNOTSUPP] = [-1, -2, -9, -19, -22, -38, -95]
+type Special = 'setFd path' | 'setFd directory' | 'setString' | 'create' | 'user namespace' | 'CapEff'
+type Answers = Partial<Record<keyof SysBinding | Special, number>>
 
 /** An addon that answers as some kernel would, and says what of it was left open. */
 const kernelOf = (answers: Answers) => {
@@ -121,12 +123,17 @@ const kernelOf = (answers: Answers) => {
     moveMount: answer('moveMount', EINVAL),
     umount: answer('umount', EINVAL),
     close: (fd: number) => (open.delete(fd) ? 0 : EBADF),
-    statx: (_fd: number, _path: Uint8Array, _flags: number, mask: number, out: Buffer) => {
+    statx: (_fd: number, path: Uint8Array, _flags: number, mask: number, out: Buffer) => {
       out.writeUInt32LE(answers.statx ?? mask)
+      if (!Buffer.from(path).includes('ns/user')) return 0
+      const inode = answers['user namespace'] ?? 4026531837
+      if (inode < 0) return inode
+      out.writeBigUInt64LE(BigInt(inode), 32)
       return 0
     },
     fsconfig: (_fs: number, command: number) => {
       if (command === f.FSCONFIG_SET_STRING) return answers.setString ?? 0
+      if (command === f.FSCONFIG_CMD_CREATE) return answers.create ?? EINVAL
       if (command !== f.FSCONFIG_SET_FD) return answers.fsconfig ?? EINVAL
       return answers[setFds++ === 0 ? 'setFd path' : 'setFd directory'] ?? 0
     },
@@ -145,6 +152,7 @@ const all: Features = {
   layersByFd: 'path',
   overlay: true,
   mayMount: true,
+  initialUserNamespace: true,
   reasons: {},
 }
 const absent = 'ENOSYS: this kernel does not have it'
@@ -153,6 +161,8 @@ const old = { 'setFd path': EOPNOTSUPP, openTreeAttr: ENOSYS }
 const oldContext = 'EOPNOTSUPP: overlay has no fs context of its own'
 const plain = { fsopen: EPERM, umount: EPERM }
 const noRight = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
+const notOurs =
+  'EPERM: CAP_SYS_ADMIN is there, but not in the user namespace that this mount namespace belongs to (unshare it too), or a security module refuses to mount'
 const inferred = 'inferred from open_tree_attr, which is younger'
 
 const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
@@ -173,11 +183,20 @@ const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
     { openTree: absent, openTreeAttr: absent, mountSetattr: absent, openat2: absent, fsContext: absent }],
   ['no overlay', { fsopen: ENODEV }, { overlay: false, fsContext: false, appendLayers: false, layersByFd: false },
     { overlay: 'ENODEV: the kernel has no overlay file system', fsContext: 'ENODEV' }],
+  ['a user namespace', { 'user namespace': 4026532177 }, { initialUserNamespace: false },
+    { initialUserNamespace: 'user:[4026532177] is not the initial one' }],
+  ['a user namespace, and no /proc', { 'user namespace': ENOENT, create: EPERM }, { initialUserNamespace: false },
+    { initialUserNamespace: 'EPERM: overlay may not use trusted.overlay.* attributes' }],
+  ['no /proc', { 'user namespace': ENOENT }, {}, {}],
+  ['a plain user, and no /proc', { ...plain, 'user namespace': ENOENT }, { mayMount: false },
+    { mayMount: noRight, appendLayers: inferred, layersByFd: inferred, initialUserNamespace: 'taken to be so: /proc is not mounted' }],
   ['a filter of open_tree_attr', { openTreeAttr: EPERM }, { openTreeAttr: false }, { openTreeAttr: filtered }],
   ['a filter of fsopen', { fsopen: EPERM }, { fsContext: false, appendLayers: false, layersByFd: false }, { fsContext: filtered }],
   ['a filter of fsmount', { fsmount: EPERM }, { fsContext: false }, { fsContext: filtered }],
   ['no move_mount', { moveMount: ENOSYS }, { fsContext: false }, { fsContext: absent }],
   ['a plain user', plain, { mayMount: false }, { mayMount: noRight, appendLayers: inferred, layersByFd: inferred }],
+  ['a mount namespace of another user namespace', { ...plain, CapEff: 1 << 21 }, { mayMount: false },
+    { mayMount: notOurs, appendLayers: inferred, layersByFd: inferred }],
   ['a plain user, 6.12', { ...plain, openTreeAttr: ENOSYS }, { mayMount: false, openTreeAttr: false, appendLayers: false, layersByFd: false },
     { mayMount: noRight, openTreeAttr: absent, appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
 ] // biome-ignore format: a table
@@ -187,7 +206,13 @@ t.test('other kernels', async (t) => {
     const { binding, open } = kernelOf(answers)
     const { features: probe } = await t.mockImport<typeof import('../../lib/host/features.js')>(
       '../../lib/host/features.js',
-      { '../../lib/binding.js': { binding } },
+      {
+        '../../lib/binding.js': { binding },
+        'node:fs': {
+          ...fs,
+          readFileSync: () => `CapEff:\t${(answers.CapEff ?? 0).toString(16).padStart(16, '0')}\n`,
+        },
+      },
     )
     t.same(probe(), { ...all, ...differing, reasons }, name)
     t.equal(open.size, 0, `${name}: nothing is left open`)

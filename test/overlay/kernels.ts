@@ -17,6 +17,7 @@ const newest: Features = {
   layersByFd: 'path',
   overlay: true,
   mayMount: true,
+  initialUserNamespace: true,
   reasons: {},
 }
 

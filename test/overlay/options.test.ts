@@ -36,7 +36,12 @@ t.test('flags', async (t) => {
   ]
   for (const [key, value, list] of cases) {
     const volatile = key === 'volatile' && value !== false
-    t.same(parse({ [key]: value }), { list, resetVolatile: value === 'reset', volatile }, `${key}: ${value}`)
+    const userxattr = key === 'userxattr' ? value : undefined
+    t.same(
+      parse({ [key]: value }),
+      { list, resetVolatile: value === 'reset', volatile, userxattr },
+      `${key}: ${value}`,
+    )
   }
 })
 

@@ -56,15 +56,17 @@ const settingOf = (
   rung: RungChoice,
   layers: number,
   idmap?: number,
+  initialUserNamespace = true,
 ): Setting => {
   const lowerdir = Array.from({ length: layers }, (_, i) => `/l/${i}`)
   const spec = parseStack({ lowerdir, ...(idmap ? { idmap: mapping(idmap) } : {}) })
   const base = { spec, layers: layersOf(spec), top: () => top, kept: nothingKept() }
-  return { host: { features: kernels[kernel], rung }, base }
+  return { host: { features: { ...kernels[kernel], initialUserNamespace }, rung }, base }
 }
 const settings: [...Parameters<typeof settingOf>][] = [
   ['6.18', 'auto', 3, 100_000],
   ['6.18', 'auto', 3],
+  ['6.18', 'auto', 3, undefined, false],
   ['6.18', 'auto', 1, 100_000],
   ['6.18', 'auto', 1],
   ['6.13', 'direct', 4],
@@ -97,6 +99,7 @@ const asked: fc.Arbitrary<StackMountOptions> = fc
           index: onOff,
           xino: onOff,
           metacopy: onOff,
+          userxattr: fc.boolean(),
         },
         { requiredKeys: [] },
       ),

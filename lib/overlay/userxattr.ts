@@ -1,0 +1,61 @@
+/**
+ * Overlay options inside a user namespace: where to keep marks, and what cannot be had there.
+ *
+ * Overlay's marks (opaque directories, origins) are trusted.overlay.* attributes, which take CAP_SYS_ADMIN in the
+ * initial user namespace. Elsewhere the mount succeeds without them and degrades: `rm -r` of a layer's directory is
+ * EIO, redirect_dir is nofollow and uuid null (Linux 6.18; a line in the kernel log says "try mounting with
+ * 'userxattr' option"). So `userxattr` is added there, unless the caller decided.
+ *
+ *   option                  inside a user namespace (Linux 6.18)
+ *   ------                  ------------------------------------
+ *   redirect_dir            EPERM, with userxattr EINVAL, unless nofollow; `off` follows where the module's
+ *                           redirect_always_follow is on, which is the kernel's default
+ *   metacopy on             EPERM, with userxattr EINVAL
+ *   index, nfs_export on    the mount succeeds and they are off: file handles take CAP_DAC_READ_SEARCH of the machine
+ */
+import { invalidArgValue } from '../errors.js'
+import type { Features } from '../host/features.js'
+import type { ParsedOptions } from './options.js'
+
+const needsTrusted = 'cannot be had inside a user namespace: it takes trusted.overlay.* attributes'
+const refused: Readonly<Record<string, { readonly values: readonly string[]; readonly reason: string }>> = {
+  redirect_dir: {
+    values: ['on', 'follow', 'off'],
+    reason: `${needsTrusted}; only 'nofollow' does not`,
+  },
+  metacopy: { values: ['on'], reason: needsTrusted },
+  index: { values: ['on'], reason: 'cannot be had inside a user namespace: the kernel turns it off unasked' },
+  nfs_export: {
+    values: ['on'],
+    reason: 'cannot be had inside a user namespace: the kernel turns it off unasked',
+  },
+}
+
+const chosen =
+  'inside a user namespace: options.userxattr was added; marks are user.overlay.* attributes, and trusted.overlay.* ones of the layers are not seen'
+const declined =
+  'inside a user namespace with userxattr: false: overlay can keep no marks, and removing a directory of a layer is EIO'
+
+export interface Adapted {
+  readonly options: ParsedOptions
+  readonly notes: readonly string[]
+}
+
+/**
+ * The options that an overlay is made with here. Pure.
+ *
+ * @throws TypeError (ERR_INVALID_ARG_VALUE) for an option that the user namespace does not allow
+ */
+export function adaptOptions(options: ParsedOptions, features: Features): Adapted {
+  if (features.initialUserNamespace) return { options, notes: [] }
+  for (const { key, value } of options.list) {
+    const rule = refused[key]
+    if (rule && value !== undefined && rule.values.includes(value)) {
+      throw invalidArgValue(`options.options.${key}`, value, rule.reason)
+    }
+  }
+  if (options.userxattr === false) return { options, notes: [declined] }
+  if (options.userxattr === true) return { options, notes: [] }
+  const list = [...options.list, { key: 'userxattr' }]
+  return { options: { ...options, list, userxattr: true }, notes: [chosen] }
+}
