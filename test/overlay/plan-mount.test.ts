@@ -201,6 +201,13 @@ t.test('mounts of one shape share a plan; what looks into its paths has one of i
     t.not(plan(options(1)).composition.plan, plan(options(1)).composition.plan)
     t.equal(plan(options(1)).composition.plan.holes, 0)
   }
+  const inside = settingOf('6.18', 'auto', 3, undefined, false)
+  const shared = (options: StackMountOptions) =>
+    planWarm(inside.host, inside.base, parseMount(options, inside.base.spec)).composition.plan
+  const added = shared({ target: '/mnt' })
+  t.equal(shared({ target: '/mnt2' }), added, 'with userxattr added')
+  t.match(String(added), /userxattr/)
+  t.notMatch(String(shared({ target: '/mnt', options: { userxattr: false } })), /userxattr"/, 'not added')
   const first = plan(at(1)).composition.plan
   const changed = { ...host, features: { ...host.features } }
   t.not(planWarm(changed, base, parseMount(at(1), base.spec)).composition.plan, first, 'other features')

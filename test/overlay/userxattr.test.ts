@@ -51,8 +51,8 @@ t.test('it is in the plan of every rung, after the other options', async (t) => 
   const spec = { lowerdir: ['/layers/a', '/layers/b'], target: '/mnt', options: { volatile: true } }
   const ids = [{ inside: 0, outside: 0, length: 1 }]
   const table = [
-    ['direct', {}, /"volatile", NULL, 0\)\n.*FSCONFIG_SET_FLAG, "userxattr", NULL, 0\)\n[^]*CMD_CREATE/],
-    ['detached-tree', { idmap: { uid: ids, gid: ids } }, /"userxattr", NULL, 0\)\n[^]*CMD_CREATE/],
+    ['direct', {}, /"volatile", NULL, 0\)\n.*FSCONFIG_SET_FLAG, "userxattr", NULL, 0\)\n[\s\S]*CMD_CREATE/],
+    ['detached-tree', { idmap: { uid: ids, gid: ids } }, /"userxattr", NULL, 0\)\n[\s\S]*CMD_CREATE/],
     ['classic', {}, /,volatile,userxattr"/],
   ] as const
   for (const [rung, more, line] of table) {
