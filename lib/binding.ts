@@ -144,6 +144,15 @@ export interface ClaimBinding {
   dropStaleClaim(claim: number): void
   /** [id, device, mount namespace]; null while it is being made or is detached; undefined once the claim is gone */
   claimedMount(claim: number): [bigint, bigint, bigint] | null | undefined
+  /** device, inode, device, inode, … of its directories; none once the claim is gone */
+  claimedInodes(claim: number): bigint[]
+  /**
+   * The claim of a mount that is attached already: the one there is for it, or a new one. Directories that another
+   * claim has stay that one's. `inodes`: device and inode of each, 8 bytes each
+   */
+  claimMount(mountId: bigint, device: bigint, mountNamespace: number, inodes: Uint8Array): number
+  /** the claim of what is mounted from a device; 0 if there is none */
+  claimOfDevice(device: bigint): number
   /** how many there are */
   claims(): number
 }

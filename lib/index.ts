@@ -27,6 +27,7 @@ export {
 export type { MountAttributes, Propagation } from './overlay/attributes.js'
 export { type RungChoice, RungError, type RungName, rungs } from './overlay/choose.js'
 export type { Explanation } from './overlay/explanation.js'
+export { type HandoverCode, HandoverError } from './overlay/handover-error.js'
 export { LayerStack } from './overlay/layer-stack.js'
 export { type GroupUnmountOptions, MountGroup } from './overlay/mount-group.js'
 export type { OverlayOptions } from './overlay/options.js'

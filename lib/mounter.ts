@@ -10,7 +10,7 @@ import { choose, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
-import type { Rootfs } from './overlay/rootfs.js'
+import { Rootfs, setDefaultRootfsOpener } from './overlay/rootfs.js'
 import {
   type MountSpec,
   type OverlayMountOptions,
@@ -147,6 +147,32 @@ export class Mounter {
     return driveSync(MountGroup.openFlow(this.#host, target))
   }
 
+  /** @see Rootfs.open */
+  async openRootfs(json: unknown, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+    const { signal } = checkCall(call, ['signal'])
+    const flow = Rootfs.openFlow(this.#host, json)
+    signal?.throwIfAborted()
+    return drive(flow, signal)
+  }
+
+  /** @see Rootfs.openSync */
+  openRootfsSync(json: unknown): Rootfs {
+    return driveSync(Rootfs.openFlow(this.#host, json))
+  }
+
+  /** @see Rootfs.fromFd */
+  async takeRootfs(fd: number, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
+    const { signal } = checkCall(call, ['signal'])
+    const flow = Rootfs.takeFlow(this.#host, fd)
+    signal?.throwIfAborted()
+    return drive(flow, signal)
+  }
+
+  /** @see Rootfs.fromFdSync */
+  takeRootfsSync(fd: number): Rootfs {
+    return driveSync(Rootfs.takeFlow(this.#host, fd))
+  }
+
   /**
    * Resolves when nothing of this mounter is under way: no mount, no unmount, no close that waits for a grace
    * period. Superblocks of mounts that were unmounted are gone then, unless something still uses them.
@@ -175,3 +201,4 @@ export class Mounter {
 
 setDefaultOpener(() => Mounter.default)
 setDefaultGroupOpener(() => Mounter.default)
+setDefaultRootfsOpener(() => Mounter.default)

@@ -71,6 +71,9 @@ const Call kCalls[] = {
     CALL("unshare", "i", kMovesThread, sys_unshare(FD(0))),
     CALL("pivot_root", "pp", kMovesThread, sys_pivot_root(TEXT(0), TEXT(1))),
     CALL("chroot", "p", kMovesThread, sys_chroot(TEXT(0))),
+    // other commands make no fd
+    CALL("fcntl", "fii", kMakesFd,
+         FD(1) == F_DUPFD_CLOEXEC ? sys_fcntl(FD(0), FD(1), FD(2)) : -EINVAL),
 };
 
 #undef CALL

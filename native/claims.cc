@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <set>
@@ -104,6 +105,50 @@ Napi::Value MountOf(const Napi::CallbackInfo& info) {
   return found;
 }
 
+// claimedInodes(claim: number): bigint[]   device, inode, device, inode, ...
+Napi::Value InodesOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  uint64_t number;
+  if (!Take(info, 0, &number)) return env.Undefined();
+  std::vector<Inode> inodes;
+  {
+    Registry& shared = Shared();
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    const auto it = shared.claims.find(number);
+    if (it != shared.claims.end()) inodes = it->second.inodes;
+  }
+  Napi::Array found = Napi::Array::New(env);
+  for (const Inode& inode : inodes) {
+    found.Set(found.Length(), Napi::BigInt::New(env, inode.first));
+    found.Set(found.Length(), Napi::BigInt::New(env, inode.second));
+  }
+  return found;
+}
+
+// claimMount(mountId: bigint, device: bigint, mountNamespace: number, inodes: Uint8Array): number
+Napi::Value ClaimAttached(const Napi::CallbackInfo& info) {
+  ClaimedMount mount;
+  Bytes bytes;
+  if (!Take(info, 0, &mount.id) || !Take(info, 1, &mount.device) ||
+      !Take(info, 2, &mount.mount_namespace) || !Take(info, 3, &bytes)) {
+    return info.Env().Undefined();
+  }
+  std::vector<Inode> inodes(bytes.size / sizeof(Inode));
+  static_assert(sizeof(Inode) == 16, "two numbers");
+  for (size_t i = 0; i < inodes.size(); i++) {
+    memcpy(&inodes[i].first, bytes.data + i * 16, 8);
+    memcpy(&inodes[i].second, bytes.data + i * 16 + 8, 8);
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(ClaimMount(mount, inodes)));
+}
+
+// claimOfDevice(device: bigint): number
+Napi::Value OfDevice(const Napi::CallbackInfo& info) {
+  uint64_t device;
+  if (!Take(info, 0, &device)) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), static_cast<double>(ClaimOfDevice(device)));
+}
+
 // claims(): number   how many there are in the process
 Napi::Value Count(const Napi::CallbackInfo& info) {
   Registry& shared = Shared();
@@ -143,6 +188,31 @@ void SettleClaim(uint64_t claim, const ClaimedMount& mount) {
   shared.devices[mount.device] = claim;
   it->second.settled = true;
   it->second.mount = mount;
+}
+
+uint64_t ClaimMount(const ClaimedMount& mount, const std::vector<Inode>& inodes) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto before = shared.devices.find(mount.device);
+  if (before != shared.devices.end()) {
+    if (shared.claims[before->second].mount.id == mount.id) return before->second;
+    shared.Drop(before->second);
+  }
+  const uint64_t number = shared.next++;
+  Claim& claim = shared.claims[number];
+  claim = {nullptr, {}, true, false, mount};
+  for (const Inode& inode : inodes) {
+    if (shared.holders.emplace(inode, number).second) claim.inodes.push_back(inode);
+  }
+  shared.devices[mount.device] = number;
+  return number;
+}
+
+uint64_t ClaimOfDevice(uint64_t device) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto found = shared.devices.find(device);
+  return found == shared.devices.end() ? 0 : found->second;
 }
 
 void RetireClaim(uint64_t claim) {
@@ -218,6 +288,9 @@ void InitClaims(Napi::Env env, Napi::Object exports) {
   add("restoreClaim", OnClaim<RestoreClaim>);
   add("settleClaim", Settle);
   add("claimedMount", MountOf);
+  add("claimedInodes", InodesOf);
+  add("claimMount", ClaimAttached);
+  add("claimOfDevice", OfDevice);
   add("claims", Count);
   napi_env raw = env;
   napi_add_env_cleanup_hook(

@@ -8,6 +8,8 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 struct ClaimedMount {
   uint64_t id, device, mount_namespace;
@@ -23,6 +25,12 @@ struct ClaimInTheWay {
 ClaimInTheWay AddToClaim(uint64_t claim, uint64_t device, uint64_t inode);
 // What the claim is for from now on. A device is one mount's at a time: whoever had it is gone.
 void SettleClaim(uint64_t claim, const ClaimedMount& mount);
+// The claim of a mount that is attached already, with these directories as far as no other claim
+// has them: the one that there is for this mount, or a new one.
+uint64_t ClaimMount(const ClaimedMount& mount,
+                    const std::vector<std::pair<uint64_t, uint64_t>>& inodes);
+// Number of the claim of what is mounted from a device; 0 if there is none.
+uint64_t ClaimOfDevice(uint64_t device);
 // Its mount is being taken down: who wants its directories waits until it is dropped, or restored
 // because that failed.
 void RetireClaim(uint64_t claim);

@@ -166,6 +166,10 @@ inline long sys_wait4(int pid, int options) {
 }
 
 // thread
+inline long sys_fcntl(int fd, int command, long argument) {
+  return sys_call(SYS_fcntl, fd, command, argument);
+}
+
 inline long sys_setns(int fd, int type) { return sys_call(SYS_setns, fd, type); }
 
 // thread

@@ -10,6 +10,7 @@ import { absolute, splitLast } from '../overlay/bytes.js'
 import { checkKeys } from '../overlay/call-options.js'
 import type { RungName } from '../overlay/choose.js'
 import { type Group, joinGroup } from '../overlay/group-table.js'
+import { type Inode, writeMount } from '../overlay/handover-json.js'
 import type { Host } from '../overlay/host.js'
 import { MountLook } from '../overlay/presence.js'
 import { type MountKind, ownsSuperblock, planCloseMount, type UnmountWay } from '../overlay/reap.js'
@@ -26,12 +27,17 @@ import { type AttachOptions, parseWay, type UnmountOptions } from './options.js'
 
 /** @internal */
 export interface MountState {
-  readonly rung: RungName
+  /** undefined of a mount that came as an fd */
+  readonly rung: RungName | undefined
   readonly kind: MountKind
   readonly target: Buffer | undefined
   readonly mountFd: number | undefined
   readonly mountId: bigint
   readonly dev: bigint
+  /** of the root directory */
+  readonly ino?: bigint
+  /** its source, if that names its maker */
+  readonly mark?: string | undefined
   readonly namespace: number
   readonly notes: readonly string[]
   /** number of what it has claimed; 0 if that is nothing */
@@ -112,8 +118,8 @@ export class Mount {
     return this.#state.mountId
   }
 
-  /** The rung it was made on. */
-  get rung(): RungName {
+  /** The rung it was made on; undefined if it came as an fd (`Rootfs.fromFd`). */
+  get rung(): RungName | undefined {
     return this.#state.rung
   }
 
@@ -173,7 +179,7 @@ export class Mount {
     this.#mustBeDetached()
     const mount = held(this.#mountFd!, 'mount')
     const { composing, namespace } = this.#host.here()
-    const b = new PlanBuilder(this.rung)
+    const b = new PlanBuilder(this.rung ?? 'attach')
     const attach = c.attach(mount, path, { subject: { option: 'target', path } })
     b.add(attach)
     if (propagation !== undefined) b.add(propagationStep(b, mount, attach, propagation))
@@ -341,11 +347,26 @@ export class Mount {
     if (this.#phase === 'detached' || this.#phase === 'attached') await this.unmount()
   }
 
-  /** What identifies the mount: enough to check, later or elsewhere, that it is still the same. */
+  /**
+   * What identifies the mount, in plain data: enough for another process, or this one after a restart, to find it and
+   * to be sure that it is the same (`Rootfs.open`). Reads the id of the boot.
+   */
   toJSON(): object {
-    const { rung, kind, mountId, dev } = this.#state
-    const target = this.#target?.toString('latin1')
-    return { version: 1, rung, kind, phase: this.#phase, target, mountId: String(mountId), dev: String(dev) }
+    const { host, state } = { host: this.#host, state: this.#state }
+    const inodes = state.claim === 0 ? [] : binding.claimedInodes(state.claim)
+    return writeMount({
+      rung: state.rung,
+      kind: state.kind,
+      phase: this.#phase,
+      target: this.#target,
+      mountId: state.mountId,
+      unique: host.features.uniqueMountId,
+      dev: state.dev,
+      ino: state.ino,
+      namespace: this.#namespace,
+      mark: state.mark,
+      uppers: inodes.flatMap((dev, i): Inode[] => (i % 2 === 0 ? [[dev, inodes[i + 1]!]] : [])),
+    })
   }
 
   #alone(): void {

@@ -122,7 +122,7 @@ function handOver(
   outcome: Outcome,
   spec: MountSpec,
 ): Rootfs {
-  const { mountId, dev } = identityOf(outcome.report(identity)!)
+  const { mountId, dev, ino } = identityOf(outcome.report(identity)!)
   let mountFd: number | undefined
   const trees: number[] = []
   if (outputs.length > 0) {
@@ -139,6 +139,8 @@ function handOver(
     mountFd,
     mountId,
     dev,
+    ino,
+    mark: kind === 'overlay' ? host.mark : undefined,
     namespace,
     notes: plan.notes,
     claim: outcome.claim,

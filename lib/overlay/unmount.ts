@@ -36,13 +36,16 @@ export function* unmountAttached(
   }
 }
 
-function resolveParent(target: Buffer): Buffer {
+export function resolveParent(target: Buffer): Buffer {
   const { parent, name } = splitLast(target)!
   return Buffer.concat([realpathSync.native(parent, 'buffer'), Buffer.from('/'), name])
 }
 
 const EINVAL = 22
 const EBUSY = 16
+
+const gone =
+  'it is not mounted there any more: somebody else has unmounted or moved it, or a mount covers a directory above it'
 
 function unmountFailure(error: unknown, target: Buffer): unknown {
   if (error instanceof UnexpectedError) {
@@ -53,13 +56,13 @@ function unmountFailure(error: unknown, target: Buffer): unknown {
       syscall: error.step.call,
       call: renderCall(error.step, shownInErrors),
       path: target,
-      hint: isMount
-        ? 'another mount is there now and covers this one; it was left alone'
-        : 'it is not mounted there any more: somebody else has unmounted or moved it, or a mount covers a directory above it',
+      hint: isMount ? 'another mount is there now and covers this one; it was left alone' : gone,
     })
   }
   if (!(error instanceof MountError)) return error
   const hints: Readonly<Record<string, string>> = {
+    // of umount2: somebody was faster
+    EINVAL: gone,
     EBUSY:
       'something uses the mount (an open file, a working directory, a mount below); lazy: true detaches it at once',
     ENOENT:

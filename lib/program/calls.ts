@@ -339,3 +339,11 @@ export const userns = (out: Slot, uidMap: Text, gidMap: Text, extra?: Extra): St
   out,
   ...extra,
 })
+
+/** fcntl(fd, F_DUPFD_CLOEXEC, 3): the same open file under another number */
+export const dup = (out: Slot, what: FdArg, extra?: Extra): Step => ({
+  call: 'fcntl',
+  args: [fd(what), { kind: 'int', value: 1030, symbol: 'F_DUPFD_CLOEXEC' }, int(3)],
+  out,
+  ...extra,
+})

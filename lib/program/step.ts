@@ -170,6 +170,7 @@ export const calls = {
   unshare: 'i',
   pivot_root: 'pp',
   chroot: 'p',
+  fcntl: 'fii',
 } as const
 export type CallName = keyof typeof calls
 

@@ -132,6 +132,7 @@ const table: Record<string, readonly [Step, string][]> = {
   unshare: [[c.unshare(f.CLONE_NEWNS | f.CLONE_FS), 'unshare(CLONE_FS|CLONE_NEWNS)']],
   pivotRoot: [[c.pivotRoot('.', 'old'), 'pivot_root(".", "old")']],
   chroot: [[c.chroot('.'), 'chroot(".")']],
+  dup: [[c.dup(out, out), 'fcntl(out, F_DUPFD_CLOEXEC, 3)']],
   userns: [[c.userns(out, '0 100000 65536\n', '0 1 2\n'), 'userns("0 100000 65536\\n", "0 1 2\\n")']],
 }
 const steps = Object.values(table).flat()
@@ -174,7 +175,7 @@ t.test('arguments are of the kinds that the signature says', async (t) => {
 })
 
 t.test('what makes an fd has a slot for it', async (t) => {
-  const making = ['openat', 'openat2', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr', 'userns']
+  const making = ['openat', 'openat2', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr', 'userns', 'fcntl']
   for (const [step, text] of steps) t.equal(step.out !== undefined, making.includes(step.call), text)
 })
 
