@@ -1,5 +1,5 @@
 /** Every call of native/calls.cc is made, with all of its arguments, and what it changed is looked at. */
-import { readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { binding } from '../../lib/binding.js'
@@ -216,6 +216,30 @@ t.test('a watch, and its number', async (t) => {
   t.ok(binding.read(fd, event) >= 16)
   t.equal(BigInt(event.readInt32LE(0)), b)
   t.equal(event.readUInt32LE(4), 0x400)
+})
+
+t.test('an fd under another number, close-on-exec; no other fcntl', privileged, async (t) => {
+  const { dir } = scratch(t)
+  const given = openSync(dir, 'r')
+  const result = done((b) => {
+    const slot = b.slot('dup')
+    b.add(c.dup(slot, held(given, 'given')))
+    b.output(slot)
+  })
+  const [fd] = result.outputs as [number]
+  t.ok(fd > 2 && fd !== given)
+  t.equal(fstatSync(fd).ino, statSync(dir).ino)
+  const flags = /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? ''
+  t.not(Number.parseInt(flags, 8) & f.O_CLOEXEC, 0)
+  closeOutputs(result)
+  const F_SETFD = { kind: 'int', value: 2 } as const
+  const refused = run((b) => {
+    const slot = b.slot('none')
+    const { args, ...dup } = c.dup(slot, held(given, 'given'))
+    b.add({ ...dup, args: [args[0]!, F_SETFD, { kind: 'int', value: 0 }] })
+  })
+  t.match({ status: refused.status, errno: refused.errno }, { status: 'failed', errno: errno.EINVAL })
+  closeSync(given)
 })
 
 t.test('each call was made', privileged, async (t) => {
