@@ -115,6 +115,12 @@ const table: readonly Row[] = [
   { calls: ['fsconfig'], codes: ['EINVAL'], about: /^options\./, causes: [cause.unknownToKernel] },
   {
     calls: ['fsconfig'],
+    codes: ['EINVAL'],
+    about: /^checkUpper$/,
+    causes: [() => 'checkUpper needs /proc to be mounted writable'],
+  },
+  {
+    calls: ['fsconfig'],
     codes: ['EPERM'],
     about: /^options\./,
     causes: [(c) => `${nameOf(c.subject)} is not allowed inside a user namespace`],
@@ -144,7 +150,6 @@ const table: readonly Row[] = [
     calls: ['fsconfig', 'mount'],
     codes: ['EINVAL'],
     causes: [
-      cause.conflictingOptions,
       cause.workInsideUpper,
       cause.otherMounts,
       cause.volatileMark,
@@ -153,12 +158,14 @@ const table: readonly Row[] = [
       cause.onOverlay,
       notClonedByOverlay,
       cause.tooDeep,
+      cause.perhapsUnknown,
+      cause.conflictingOptions,
     ],
   },
   {
     calls: ['fsconfig', 'mount', 'fsopen'],
     codes: ['EPERM'],
-    causes: [cause.conflictingOptions, cause.needsTrusted, cause.mayNotMount],
+    causes: [cause.needsTrusted, cause.mayNotMount],
   },
   { calls: ['fsopen', 'mount'], codes: ['ENODEV'], causes: [() => 'this kernel has no overlay file system'] },
   {

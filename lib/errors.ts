@@ -162,6 +162,11 @@ export function invalidState(message: string): Coded<Error> {
   return coded(new Error(`Invalid state: ${message}`), 'ERR_INVALID_STATE')
 }
 
+/** Something that this kernel was found not to have: ERR_OVERLAYFD_UNSUPPORTED. */
+export function unsupported(message: string): Coded<Error> {
+  return coded(new Error(message), 'ERR_OVERLAYFD_UNSUPPORTED')
+}
+
 /** More mounts wait than `maxQueued` allows: ERR_OVERLAYFD_QUEUE_FULL. */
 export function queueFull(mounts: number, free: number, limit: number): Coded<Error> {
   const asked = mounts === 1 ? 'a mount was' : `${mounts} mounts were`

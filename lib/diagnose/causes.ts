@@ -7,7 +7,10 @@ import { binding } from '../binding.js'
 import type { MountError } from '../errors.js'
 import * as f from '../flags.js'
 import { features } from '../host/features.js'
+import { selinuxOptions } from '../host/overlay-options.js'
 import { isBelow, splitLast } from '../overlay/bytes.js'
+import { earlierConflicts } from '../overlay/option-table.js'
+import { conflictOf, showOption } from '../overlay/options.js'
 import { layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
 import { renderText, shownInErrors } from '../program/explain.js'
 import { type Step, type Subject, statxField } from '../program/step.js'
@@ -126,38 +129,43 @@ export function noProc({ step }: Case): string | undefined {
 }
 
 export function unknownToKernel(c: Case): string | undefined {
+  if (selinuxOptions.some((name) => c.subject.option === `options.${name}`)) {
+    return `SELinux does not know the context in ${nameOf(c.subject)}, or is not enabled`
+  }
   if (c.error.log.length > 0 && !c.error.log.some((line) => /unknown parameter/i.test(line))) return undefined
   return `this kernel's overlay does not know ${nameOf(c.subject)}`
 }
 
-/** Pairs that the kernel refuses at CREATE without a word. */
-const conflicts: readonly (readonly [string, RegExp, string, RegExp])[] = [
-  ['userxattr', /^$/, 'redirect_dir', /^(on|follow|off)$/],
-  ['userxattr', /^$/, 'metacopy', /^on$/],
-  ['metacopy', /^on$/, 'redirect_dir', /^(off|nofollow|follow)$/],
-  ['metacopy', /^on$/, 'nfs_export', /^on$/],
-  ['nfs_export', /^on$/, 'index', /^off$/],
-  ['verity', /^(on|require)$/, 'metacopy', /^off$/],
-]
+/** What kernels before 6.16 refuse at CREATE without a word; what all refuse is refused before. */
+export function conflictingOptions({ stack, mount }: Case): string | undefined {
+  const list = mount?.options.list ?? []
+  const pair = conflictOf(list, earlierConflicts, mount?.upperdir !== undefined)
+  if (pair)
+    return `options.${showOption(pair[0])} and options.${showOption(pair[1])} exclude each other before Linux 6.16`
+  if (stack.dataLayers === 0 || list.some(({ key, value }) => key === 'metacopy' && value === 'on'))
+    return undefined
+  return "datadir needs options.metacopy: 'on' before Linux 6.16"
+}
 
-export function conflictingOptions({ mount }: Case): string | undefined {
-  const given = new Map((mount?.options.list ?? []).map(({ key, value }) => [key, value ?? '']))
-  const has = (key: string, values: RegExp) => given.has(key) && values.test(given.get(key)!)
-  const pair = conflicts.find(([a, inA, b, inB]) => has(a, inA) && has(b, inB))
-  if (pair === undefined) return undefined
-  const show = (key: string) =>
-    given.get(key) === '' ? `options.${key}` : `options.${key}: '${given.get(key)}'`
-  return `${show(pair[0])} and ${show(pair[2])} exclude each other`
+/** Of a kernel that could not be asked before. */
+export function perhapsUnknown({ mount }: Case): string | undefined {
+  const list = mount?.options.list ?? []
+  if (list.length === 0 || features().overlayOptions !== false) return undefined
+  return `perhaps this kernel's overlay does not know one of options.${list.map(showOption).join(', options.')}`
 }
 
 /** Options that the kernel grants only with CAP_SYS_ADMIN of the machine: they keep their marks in trusted.*. */
-export function needsTrusted({ mount }: Case): string | undefined {
-  const asked = mount?.options.list.find(
-    ({ key, value }) =>
-      (key === 'redirect_dir' && /^(on|follow|off)$/.test(value ?? '')) ||
-      (/^(metacopy|verity)$/.test(key) && /^(on|require)$/.test(value ?? '')),
-  )
-  return asked && `options.${asked.key}: '${asked.value}' is not allowed inside a user namespace`
+export function needsTrusted({ stack, mount }: Case): string | undefined {
+  const list = mount?.options.list ?? []
+  const asked = list.find(({ key, value = '' }) => trusted[key]?.includes(value))
+  if (asked) return `options.${showOption(asked)} is not allowed inside a user namespace`
+  if (stack.dataLayers === 0 || mount?.options.userxattr !== false) return undefined
+  return 'datadir is not allowed inside a user namespace without options.userxattr'
+}
+const trusted: Readonly<Record<string, readonly string[]>> = {
+  redirect_dir: ['on', 'follow', 'off'],
+  metacopy: ['on'],
+  verity: ['on', 'require'],
 }
 
 export function mayNotMount({ step }: Case): string {

@@ -11,6 +11,7 @@ import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
 import { invalidArgType, unknownOption } from '../errors.js'
 import * as f from '../flags.js'
+import { probeOptions } from './overlay-options.js'
 
 /** What can be used here; `reasons` holds how each was found, or why it is missing. */
 export interface Features {
@@ -30,6 +31,11 @@ export interface Features {
   readonly openat2: boolean
   /** mount ids that are never reused (6.8) */
   readonly uniqueMountId: boolean
+  /**
+   * options that overlay knows, as `key` or `key=word`, and those of SELinux if it is enabled; false where that cannot
+   * be tried: before Linux 6.5, and without the right to mount
+   */
+  readonly overlayOptions: readonly string[] | false
   /** the overlay file system is there */
   readonly overlay: boolean
   /** the process may mount in its mount namespace */
@@ -76,6 +82,7 @@ const names = [
   'layersByFd',
   'openat2',
   'uniqueMountId',
+  'overlayOptions',
   'overlay',
   'mayMount',
   'initialUserNamespace',
@@ -94,6 +101,9 @@ export function checkFeatures(features: unknown, name: string): Features {
       if (value !== 'path' && value !== 'directory' && value !== false) {
         throw invalidArgType(path, "one of 'path', 'directory', false", value)
       }
+    } else if (key === 'overlayOptions') {
+      const isList = Array.isArray(value) && value.every((each) => typeof each === 'string')
+      if (value !== false && !isList) throw invalidArgType(path, 'an array of strings or false', value)
     } else if (typeof value !== 'boolean') throw invalidArgType(path, 'boolean', value)
   }
   return features as Features
@@ -190,33 +200,45 @@ function probeUserNamespace(
   }
 }
 
-type ContextFeatures = Pick<Features, 'fsContext' | 'appendLayers' | 'layersByFd' | 'overlay' | 'mayMount'>
+type ContextFeatures = Pick<
+  Features,
+  'fsContext' | 'appendLayers' | 'layersByFd' | 'overlayOptions' | 'overlay' | 'mayMount'
+>
 
 function probeContext(
   fsconfig: boolean,
   openTreeAttr: boolean,
   reasons: Record<string, string>,
 ): ContextFeatures {
-  const missing = { fsContext: false, appendLayers: false, layersByFd: false } as const
+  const missing = { fsContext: false, appendLayers: false, layersByFd: false, overlayOptions: false } as const
   const fsFd = binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC)
   if (fsFd < 0) {
     const error = errnoName(-fsFd)
     if (error === 'EPERM' && !mayMountAtAll()) {
+      reasons['overlayOptions'] = 'not tried: the process may not mount'
       reasons['mayMount'] = hasSysAdmin() ? foreignNamespace : noSysAdmin
       if (!openTreeAttr || !fsconfig) {
         reasons['appendLayers'] = reasons['layersByFd'] = 'not tried: the process may not mount'
         return { ...missing, fsContext: fsconfig, overlay: true, mayMount: false }
       }
       reasons['appendLayers'] = reasons['layersByFd'] = 'inferred from open_tree_attr, which is younger'
-      return { fsContext: true, appendLayers: true, layersByFd: 'path', overlay: true, mayMount: false }
+      const inferred = { fsContext: true, appendLayers: true, layersByFd: 'path' } as const
+      return { ...inferred, overlayOptions: false, overlay: true, mayMount: false }
     }
     reasons['fsContext'] ??= reasonOf(fsFd)
+    reasons['overlayOptions'] = `not tried: fsopen is ${reasonOf(fsFd)}`
     if (error === 'ENODEV') reasons['overlay'] = 'ENODEV: the kernel has no overlay file system'
     return { ...missing, overlay: error !== 'ENODEV', mayMount: true }
   }
   try {
     const complete = probeFsmount(fsFd, reasons)
-    return { ...probeLayers(fsFd, reasons), fsContext: fsconfig && complete, overlay: true, mayMount: true }
+    const layers = probeLayers(fsFd, reasons)
+    const setOption = (key: string, word: string | undefined): number =>
+      word === undefined
+        ? binding.fsconfig(fsFd, f.FSCONFIG_SET_FLAG, path(key), null, 0)
+        : binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, path(key), path(word), 0)
+    const overlayOptions = probeOptions(setOption, reasons)
+    return { ...layers, overlayOptions, fsContext: fsconfig && complete, overlay: true, mayMount: true }
   } finally {
     binding.close(fsFd)
   }

@@ -15,10 +15,12 @@ import type { Flow } from '../program/flow.js'
 import { claimInTheWay, failedStep, type Outcome, UnexpectedError } from '../program/pool.js'
 import { identityOf } from '../program/result.js'
 import type { Step } from '../program/step.js'
+import { checkUpper, isBusy, whichIsBusy } from './check-upper.js'
 import type { RungName } from './choose.js'
 import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers } from './layers.js'
+import { checkKnown } from './options.js'
 import { type Base, planMount, planWarm } from './plan-mount.js'
 import { Rootfs } from './rootfs.js'
 import type { Composition } from './rungs/rung.js'
@@ -28,9 +30,19 @@ import type { MountSpec } from './spec.js'
 export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
   const created = beginCreating(spec)
   try {
+    if (spec.checkUpper) yield* checked(host, here, base, spec)
     return yield* attempt(host, here, base, spec)
   } finally {
     created?.()
+  }
+}
+
+function* checked(host: Host, here: Here, base: Base, spec: MountSpec): Flow<void> {
+  checkKnown(spec.options, host.features)
+  try {
+    yield* checkUpper(host, here, spec)
+  } catch (error) {
+    throw error instanceof MountError ? diagnose(error, base.spec, spec) : error
   }
 }
 
@@ -62,7 +74,8 @@ function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Roo
         parents = true
         continue
       }
-      throw explainFailure(error, base, spec, rung)
+      const asked = isBusy(error) ? yield* whichIsBusy(host, here, spec, error) : error
+      throw explainFailure(asked, base, spec, rung)
     }
     return handOver(host, here.namespace, rung, composition, outcome, spec)
   }

@@ -9,6 +9,7 @@ import { held, type Plan } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
 import type { Step } from '../program/step.js'
 import { relativeTo } from './bytes.js'
+import { planCheckUpper } from './check-upper.js'
 import { choose, type RungChoice, type RungName } from './choose.js'
 import type { OpenLayers } from './layers.js'
 import { layerOf, ungrouped } from './open.js'
@@ -94,6 +95,7 @@ export function explainOverlay(
   const own = opened.filter(({ name }) => name.startsWith('tree of ')).length
   const { composition } = planMount({ features, rung: rungChoice, mark: markShape }, base, mount)
   const trees = own + composition.outputs.filter(({ kind }) => kind === 'tree').length
+  if (mount.checkUpper) plans.push(planCheckUpper(mount, features))
   plans.push(composition.plan)
   plans.push(planDiscard({ fds: Array(opened.length - own).fill(0), trees: Array(trees).fill(0) }))
   return new Explanation(rung, plans, notes)

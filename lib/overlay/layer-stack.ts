@@ -13,6 +13,7 @@ import { drive, driveAll, driveSync, type Flow } from '../program/flow.js'
 import { lgetxattr, llistxattr } from '../sys/file.js'
 import { traced, tracedSync } from '../tracing.js'
 import { checkCall } from './call-options.js'
+import { planCheckUpper } from './check-upper.js'
 import { choose, type RungName } from './choose.js'
 import { compose } from './compose.js'
 import { Explanation } from './explanation.js'
@@ -283,7 +284,9 @@ export class LayerStack {
     const spec: MountSpec = parseMount(options, this.#base.spec)
     this.#check()
     const { rung, composition } = planMount(this.#host, this.#base, spec)
-    return new Explanation(rung, [composition.plan])
+    const { checkUpper } = spec
+    const plans = checkUpper ? [planCheckUpper(spec, this.#host.features)] : []
+    return new Explanation(rung, [...plans, composition.plan])
   }
 
   /**

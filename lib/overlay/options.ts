@@ -1,68 +1,28 @@
 /**
- * The overlay file system's own options (Documentation/filesystems/overlayfs.rst), as a table: from it come
- * the type's checks, the fsconfig steps and the data of mount(2).
+ * Checks options of the overlay file system against their table, and against what the kernel was found to know.
  */
-import { invalidArgType, invalidArgValue, unknownOption } from '../errors.js'
+import { invalidArgType, invalidArgValue, outOfRange, unknownOption, unsupported } from '../errors.js'
+import type { Features } from '../host/features.js'
+import type { Hole } from '../program/step.js'
+import {
+  type Conflict,
+  conflicts,
+  type Kind,
+  type OptionName,
+  type OverlayOptions,
+  optionTable,
+  type Side,
+} from './option-table.js'
 
-/** Options of the overlay file system. What is left out keeps the kernel's default. */
-export interface OverlayOptions {
-  /**
-   * Nothing is synced: much faster teardown, and after a crash of the host the upper must be thrown away.
-   * `true` refuses a work directory that an earlier volatile mount has left its mark in (the kernel leaves
-   * it after a clean unmount too); `'reset'` removes the mark first, which gives up the warning that the
-   * upper may be torn. Since Linux 5.10.
-   */
-  volatile?: boolean | 'reset'
-  /**
-   * Hard links survive copy-up, and an upper that is in use is refused (EBUSY). Default: the module's
-   * parameter, off unless a distribution says otherwise. Since Linux 4.13.
-   */
-  index?: 'on' | 'off'
-  /**
-   * Directories may be renamed: `on` writes and follows redirects, `follow` only follows, `nofollow` does
-   * neither. Default: the module's parameter. Conflicts with `userxattr` unless `nofollow`. Since Linux 4.10.
-   */
-  redirect_dir?: 'on' | 'off' | 'follow' | 'nofollow'
-  /** Changes of metadata alone copy no data. Conflicts with `nfs_export: 'on'` and `userxattr`. Since Linux 4.19. */
-  metacopy?: 'on' | 'off'
-  /** Inode numbers that are unique over the layers' file systems. Since Linux 4.17. */
-  xino?: 'on' | 'off' | 'auto'
-  /** File handles for export over NFS; needs `index: 'on'`. Since Linux 4.16. */
-  nfs_export?: 'on' | 'off'
-  /**
-   * Marks are `user.overlay.*` attributes, not `trusted.overlay.*`. Default: on inside a user namespace, where
-   * overlay has no others and would degrade; off elsewhere. Since Linux 5.11.
-   */
-  userxattr?: boolean
-  /** UUID of the mount: `null` as it was before 6.6, `auto` and `on` one of its own. Since Linux 6.6. */
-  uuid?: 'on' | 'off' | 'null' | 'auto'
-  /** Check of fs-verity digests kept with metacopy: `require` refuses files without. Since Linux 6.6. */
-  verity?: 'on' | 'off' | 'require'
-  /** Files are reached with the credentials of the mounter (true, the default) or of the caller. Since Linux 6.15. */
-  override_creds?: boolean
-}
+export type { OverlayOptions } from './option-table.js'
 
-type Kind = readonly string[] | 'flag' | 'negatable'
-const onOff = ['on', 'off'] as const
-
-const table: Readonly<Record<keyof OverlayOptions, Kind>> = {
-  volatile: 'flag',
-  index: onOff,
-  redirect_dir: ['on', 'off', 'follow', 'nofollow'],
-  metacopy: onOff,
-  xino: ['on', 'off', 'auto'],
-  nfs_export: onOff,
-  userxattr: 'flag',
-  uuid: ['on', 'off', 'null', 'auto'],
-  verity: ['on', 'off', 'require'],
-  override_creds: 'negatable',
-}
-
-export interface ParsedOption {
+export interface ParsedOption<Value = string> {
   /** the kernel's key */
   readonly key: string
   /** undefined for a flag */
-  readonly value?: string
+  readonly value?: Value
+  /** its value is free text, which differs from mount to mount */
+  readonly isText?: true
 }
 
 export interface ParsedOptions {
@@ -74,29 +34,38 @@ export interface ParsedOptions {
   readonly userxattr?: boolean | undefined
 }
 
-/** Checks options; `name` is what errors call them. */
-export function parseOptions(options: unknown, name: string): ParsedOptions {
-  if (options === undefined) return { list: [], resetVolatile: false, volatile: false }
+/** The same, its free texts perhaps holes. */
+export interface PlannedOptions extends Omit<ParsedOptions, 'list'> {
+  readonly list: readonly ParsedOption<string | Hole>[]
+}
+
+const none: ParsedOptions = { list: [], resetVolatile: false, volatile: false }
+
+/**
+ * Checks options; `name` is what errors call them.
+ *
+ * @param hasUpper there is an upperdir, on which some conflicts depend
+ */
+export function parseOptions(options: unknown, name: string, hasUpper = true): ParsedOptions {
+  if (options === undefined) return none
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw invalidArgType(name, 'an object', options)
   }
   const list: ParsedOption[] = []
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined) continue
-    if (!Object.hasOwn(table, key)) throw unknownOption(`${name}.${key}`, Object.keys(table))
-    const parsed = parseOption(key, table[key as keyof OverlayOptions], value, `${name}.${key}`)
+    if (!Object.hasOwn(optionTable, key)) throw unknownOption(`${name}.${key}`, Object.keys(optionTable))
+    const parsed = parseOption(key, optionTable[key as OptionName].kind, value, `${name}.${key}`)
     if (parsed) list.push(parsed)
   }
-  const { volatile, userxattr } = options as OverlayOptions
-  return {
-    list,
-    resetVolatile: volatile === 'reset',
-    volatile: volatile === true || volatile === 'reset',
-    userxattr,
-  }
+  checkConflicts(list, name, hasUpper)
+  const { volatile, fsync, userxattr } = options as OverlayOptions
+  const isVolatile = volatile === true || volatile === 'reset' || fsync === 'volatile'
+  return { list, resetVolatile: volatile === 'reset', volatile: isVolatile, userxattr }
 }
 
 function parseOption(key: string, kind: Kind, value: unknown, name: string): ParsedOption | undefined {
+  if (kind === 'text') return { key, value: parseText(value, name), isText: true }
   if (typeof kind !== 'string') {
     if (typeof value !== 'string') throw invalidArgType(name, `one of '${kind.join("', '")}'`, value)
     if (!kind.includes(value)) throw invalidArgValue(name, value, `must be one of '${kind.join("', '")}'`)
@@ -108,4 +77,86 @@ function parseOption(key: string, kind: Kind, value: unknown, name: string): Par
   }
   if (value) return { key }
   return kind === 'negatable' ? { key: `no${key}` } : undefined
+}
+
+/** The longest string fsconfig(2) takes. */
+export const maxText = 255
+
+/** What means the same in the quotes of mount(2), which know no escapes, and without them in fsconfig(2). */
+function parseText(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw invalidArgType(name, 'string', value)
+  if (!/^[\x20-\x7e]+$/.test(value) || /["\\]/.test(value)) {
+    throw invalidArgValue(name, value, "must be printable ASCII without '\"' and '\\'")
+  }
+  if (value.length > maxText) throw outOfRange(name, `at most ${maxText} bytes`, value.length)
+  return value
+}
+
+function find<V>(list: readonly ParsedOption<V>[], [option, ...words]: Side): ParsedOption<V> | undefined {
+  return list.find(
+    ({ key, value }) => key === option && (words.length === 0 || words.includes(String(value))),
+  )
+}
+
+/** The two options of the first conflict among them. */
+export function conflictOf(
+  list: readonly ParsedOption[],
+  among: readonly Conflict[],
+  hasUpper: boolean,
+): readonly [ParsedOption, ParsedOption] | undefined {
+  for (const { pair, upper } of among) {
+    const [a, b] = [find(list, pair[0]), find(list, pair[1])]
+    if (a && b && (hasUpper || !upper)) return [a, b]
+  }
+  return undefined
+}
+
+/** `metacopy: 'on'`, `userxattr`, `context` */
+export const showOption = ({ key, value, isText }: ParsedOption<string | Hole>): string =>
+  value === undefined || isText ? key : `${key}: '${value}'`
+
+function checkConflicts(list: readonly ParsedOption[], name: string, hasUpper: boolean): void {
+  const pair = list.length > 1 ? conflictOf(list, conflicts, hasUpper) : undefined
+  if (pair) {
+    const [{ key, value = true }, other] = pair
+    throw invalidArgValue(`${name}.${key}`, value, `excludes ${showOption(other)}`)
+  }
+  if (!hasUpper && find(list, ['nfs_export', 'on']) && !find(list, ['redirect_dir', 'nofollow'])) {
+    throw invalidArgValue(`${name}.nfs_export`, 'on', "needs redirect_dir: 'nofollow' without an upperdir")
+  }
+}
+
+/** Options that change nothing where nothing is written, which the kernel says in its log only. */
+const forUppers: readonly Side[] = [['volatile'], ['fsync'], ['index', 'on'], ['uuid', 'on']]
+
+/** What is to be said about options, on a kernel with these features. */
+export function optionNotes({ list }: PlannedOptions, features: Features, hasUpper: boolean): string[] {
+  if (list.length === 0) return []
+  const idle = hasUpper ? [] : forUppers.flatMap((side) => find(list, side) ?? [])
+  const notes = idle.map((option) => `options.${showOption(option)} does nothing without an upperdir`)
+  if (features.overlayOptions === false) {
+    const why = features.reasons['overlayOptions'] ?? 'not tried'
+    notes.push(
+      `whether this kernel's overlay knows the options cannot be told before the mount, which fails if not: ${why}`,
+    )
+  }
+  return notes
+}
+
+/**
+ * Refuses what this kernel's overlay was found not to know.
+ *
+ * @throws Error ERR_OVERLAYFD_UNSUPPORTED
+ */
+export function checkKnown({ list }: PlannedOptions, { overlayOptions }: Features): void {
+  if (overlayOptions === false) return
+  for (const option of list) {
+    const { key, value, isText } = option
+    if (overlayOptions.includes(value === undefined || isText ? key : `${key}=${value}`)) continue
+    if (isText) throw unsupported(`options.${key} needs SELinux, which is not enabled on this kernel`)
+    const { since } = optionTable[key.replace(/^no/, '') as OptionName]
+    throw unsupported(
+      `this kernel's overlay does not know options.${showOption(option)} (the option is of Linux ${since})`,
+    )
+  }
 }

@@ -2,8 +2,8 @@
  * Plans a mount of open layers, or finds the plan of an earlier one that differs in its paths only.
  *
  * Mounts of one stack mostly have one shape: the same options, and paths of their own. The plan of a shape is
- * made once, with holes for the paths (and for the texts of a mapping of the mount's own); what is left to do for
- * each mount is to fill them. Shapes whose plans look into the paths are planned each time.
+ * made once, with holes for the paths (and for the texts of a mapping of the mount's own, and of SELinux contexts);
+ * what is left to do for each mount is to fill them. Shapes whose plans look into the paths are planned each time.
  */
 import type { Features } from '../host/features.js'
 import { type Idmap, isMapped } from '../idmap.js'
@@ -12,6 +12,7 @@ import type { Fill, Hole } from '../program/step.js'
 import { choose, type RungName } from './choose.js'
 import type { Host } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
+import { checkKnown, optionNotes } from './options.js'
 import * as classic from './rungs/classic.js'
 import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
@@ -120,6 +121,8 @@ function plan(
   )
   const isOverlay = layers.list.length > 1 || spec.upperdir !== undefined
   const adapted = isOverlay ? adaptOptions(spec.options, features) : { options: spec.options, notes: [] }
+  checkKnown(adapted.options, features)
+  const ownNotes = optionNotes(spec.options, features, spec.upperdir !== undefined)
   const input: RungInput = {
     layers,
     spec: { ...spec, options: adapted.options },
@@ -128,7 +131,7 @@ function plan(
     features,
     mark,
     parents,
-    notes: [...notes, ...adapted.notes],
+    notes: [...notes, ...adapted.notes, ...ownNotes],
     holes,
     fragments: kept.fragments,
   }
@@ -157,16 +160,17 @@ function shapeOf(spec: MountSpec): Shape | undefined {
   const { mountAttr, ms } = attributes
   // most mounts: a number is found sooner than a text is made
   if (options.list.length === 0 && (mountAttr | ms) === 0 && propagation === undefined) return flags
-  const texts = options.list.map(({ key, value }) => `${key}\0${value}`)
+  const texts = options.list.map(({ key, value, isText }) => (isText ? key : `${key}\0${value}`))
   return [flags, options.resetVolatile, mountAttr, ms, propagation, ...texts].join('\0')
 }
 
 /** The paths and texts in the order of the holes. */
-function fillsOf({ upperdir, workdir, target, idmap }: MountSpec): Fill[] {
+function fillsOf({ upperdir, workdir, target, idmap, options }: MountSpec): Fill[] {
   const fills: Fill[] = []
   if (upperdir && workdir) fills.push(upperdir, workdir)
   if (target) fills.push(target)
   if (idmap && isMapped(idmap)) fills.push(idmap.uidMap, idmap.gidMap)
+  for (const { value, isText } of options.list) if (isText) fills.push(value!)
   return fills
 }
 
@@ -176,5 +180,7 @@ function withHoles(spec: MountSpec): { holes: number; planned: Planned } {
   const upper = spec.upperdir && { upperdir: hole('upperdir'), workdir: hole('workdir') }
   const target = spec.target && { target: hole('target') }
   const idmap = spec.idmap && { idmap: { uidMap: hole('uid_map'), gidMap: hole('gid_map') } }
-  return { planned: { ...spec, ...upper, ...target, ...idmap }, holes }
+  const list = spec.options.list.map((each) => (each.isText ? { ...each, value: hole(each.key) } : each))
+  const options = { ...spec.options, list }
+  return { planned: { ...spec, ...upper, ...target, ...idmap, options }, holes }
 }

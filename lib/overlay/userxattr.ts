@@ -15,7 +15,7 @@
  */
 import { invalidArgValue } from '../errors.js'
 import type { Features } from '../host/features.js'
-import type { ParsedOptions } from './options.js'
+import type { PlannedOptions } from './options.js'
 
 const needsTrusted = 'cannot be had inside a user namespace: it takes trusted.overlay.* attributes'
 const refused: Readonly<Record<string, { readonly values: readonly string[]; readonly reason: string }>> = {
@@ -37,7 +37,7 @@ const declined =
   'inside a user namespace with userxattr: false: overlay can keep no marks, and removing a directory of a layer is EIO'
 
 export interface Adapted {
-  readonly options: ParsedOptions
+  readonly options: PlannedOptions
   readonly notes: readonly string[]
 }
 
@@ -46,11 +46,11 @@ export interface Adapted {
  *
  * @throws TypeError (ERR_INVALID_ARG_VALUE) for an option that the user namespace does not allow
  */
-export function adaptOptions(options: ParsedOptions, features: Features): Adapted {
+export function adaptOptions(options: PlannedOptions, features: Features): Adapted {
   if (features.initialUserNamespace) return { options, notes: [] }
   for (const { key, value } of options.list) {
     const rule = refused[key]
-    if (rule && value !== undefined && rule.values.includes(value)) {
+    if (rule && typeof value === 'string' && rule.values.includes(value)) {
       throw invalidArgValue(`options.options.${key}`, value, rule.reason)
     }
   }

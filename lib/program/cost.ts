@@ -87,7 +87,10 @@ const weights: Partial<Record<CallName, (step: Step, detached: Map<number, numbe
     return write
   },
   mount_setattr: (step) => (attrPropagation(step.args[3]) ? write : free),
+  // a CREATE that is made to fail drops the clones it has made of its layers' mounts
+  fsconfig: (step) => (step.endsSuperblock ? { writes: 0, grace: 1 } : free),
   mount: (step) => {
+    if (step.endsSuperblock) return { writes: 0, grace: 1 }
     const flags = intArg(step, 3)
     return (flags & f.MS_REMOUNT) !== 0 && (flags & propagationFlags) === 0 ? free : write
   },

@@ -123,7 +123,10 @@ export interface Step {
   readonly answers?: boolean
   /** a statx of the mount that the program makes: what its claim is for */
   readonly identifies?: boolean
-  /** an unmount, or the close after it, that takes a superblock down if nothing else holds it: one more grace period */
+  /**
+   * takes a superblock down if nothing else holds it, one more grace period: an unmount, the close after it, or a
+   * creation that is made to fail
+   */
   readonly endsSuperblock?: boolean
   readonly subject?: Subject
 }

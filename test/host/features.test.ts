@@ -4,6 +4,7 @@ import t from 'tap'
 import type { SysBinding } from '../../lib/binding.js'
 import * as f from '../../lib/flags.js'
 import { checkFeatures, type Features, features } from '../../lib/host/features.js'
+import { probedOptions } from '../../lib/host/overlay-options.js'
 import { dist, runModule } from '../support/child.js'
 import { fds, mountCount } from '../support/counts.js'
 import { privileged } from '../support/needs.js'
@@ -12,6 +13,7 @@ import { dropSource } from '../support/plain-user.js'
 /** Since when a kernel has what is probed. Distributions may have it earlier, none has it later. */
 const since: Partial<Record<keyof Features, number>> = {
   openat2: 5.06,
+  overlayOptions: 6.05,
   fsContext: 5.02,
   openTree: 5.02,
   mountSetattr: 5.12,
@@ -72,6 +74,8 @@ t.test('features of elsewhere', async (t) => {
     [without, type, '"how.features.openat2"'],
     [{ ...all, mayMount: 'yes' }, type, '"how.features.mayMount" argument must be of type boolean'],
     [{ ...all, layersByFd: true }, type, `"how.features.layersByFd" argument must be one of 'path', 'directory', false`],
+    [{ ...all, overlayOptions: true }, type, '"how.features.overlayOptions" argument must be an array of strings or false'],
+    [{ ...all, overlayOptions: [1] }, type, '"how.features.overlayOptions"'],
     [{ ...all, reasons: undefined }, type, '"how.features.reasons" argument must be an object'],
     [{ ...all, openTre: true }, 'ERR_INVALID_ARG_VALUE', 'no option "how.features.openTre". Did you mean'],
   ] // biome-ignore format: a table
@@ -100,7 +104,14 @@ t.test('a plain user; rights that are given up', async (t) => {
 })
 
 const [EPERM, ENOENT, EBADF, ENODEV, EINVAL, ENOSYS, EOPNOTSUPP] = [-1, -2, -9, -19, -22, -38, -95]
-type Special = 'setFd path' | 'setFd directory' | 'setString' | 'create' | 'user namespace' | 'CapEff'
+type Special =
+  | 'setFd path'
+  | 'setFd directory'
+  | 'setString'
+  | 'unknown option'
+  | 'create'
+  | 'user namespace'
+  | 'CapEff'
 type Answers = Partial<Record<keyof SysBinding | Special, number>>
 
 /** An addon that answers as some kernel would, and says what of it was left open. */
@@ -131,9 +142,13 @@ const kernelOf = (answers: Answers) => {
       out.writeBigUInt64LE(BigInt(inode), 32)
       return 0
     },
-    fsconfig: (_fs: number, command: number) => {
-      if (command === f.FSCONFIG_SET_STRING) return answers.setString ?? 0
+    fsconfig: (_fs: number, command: number, key: Buffer | null) => {
+      const name = String(key)
       if (command === f.FSCONFIG_CMD_CREATE) return answers.create ?? EINVAL
+      if (command === f.FSCONFIG_SET_STRING && name.startsWith('lowerdir+')) return answers.setString ?? 0
+      if (name.startsWith('overlayfd_no_option')) return answers['unknown option'] ?? EINVAL
+      if (command === f.FSCONFIG_SET_FLAG && name.startsWith('override_creds')) return EINVAL
+      if (command === f.FSCONFIG_SET_STRING || command === f.FSCONFIG_SET_FLAG) return 0
       if (command !== f.FSCONFIG_SET_FD) return answers.fsconfig ?? EINVAL
       return answers[setFds++ === 0 ? 'setFd path' : 'setFd directory'] ?? 0
     },
@@ -150,6 +165,7 @@ const all: Features = {
   fsContext: true,
   appendLayers: true,
   layersByFd: 'path',
+  overlayOptions: probedOptions.filter((option) => option !== 'override_creds'),
   overlay: true,
   mayMount: true,
   initialUserNamespace: true,
@@ -157,7 +173,10 @@ const all: Features = {
 }
 const absent = 'ENOSYS: this kernel does not have it'
 const filtered = 'EPERM: a filter (seccomp) refuses it'
-const old = { 'setFd path': EOPNOTSUPP, openTreeAttr: ENOSYS }
+const old = { 'setFd path': EOPNOTSUPP, openTreeAttr: ENOSYS, 'unknown option': 0 }
+const untold = { overlayOptions: 'the fs context of overlay takes any option until it is created' }
+const untried = { overlayOptions: 'not tried: the process may not mount' }
+const notKnown = { overlayOptions: false } as const
 const oldContext = 'EOPNOTSUPP: overlay has no fs context of its own'
 const plain = { fsopen: EPERM, umount: EPERM }
 const noRight = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
@@ -174,31 +193,32 @@ const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
   ['6.6', { openTreeAttr: ENOSYS, 'setFd path': EINVAL, 'setFd directory': EINVAL, setString: EINVAL },
     { openTreeAttr: false, layersByFd: false, appendLayers: false },
     { openTreeAttr: absent, layersByFd: 'EINVAL: lowerdir+ takes no fd', appendLayers: 'EINVAL: overlay does not know lowerdir+' }],
-  ['6.1', { ...old, statx: 0 }, { openTreeAttr: false, layersByFd: false, appendLayers: false, uniqueMountId: false },
-    { openTreeAttr: absent, uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE', appendLayers: oldContext, layersByFd: oldContext }],
-  ['5.4', { ...old, openat2: ENOSYS, mountSetattr: ENOSYS }, { openTreeAttr: false, layersByFd: false, appendLayers: false, openat2: false, mountSetattr: false },
-    { openTreeAttr: absent, openat2: absent, mountSetattr: absent, appendLayers: oldContext, layersByFd: oldContext }],
+  ['6.1', { ...old, statx: 0 }, { ...notKnown, openTreeAttr: false, layersByFd: false, appendLayers: false, uniqueMountId: false },
+    { ...untold, openTreeAttr: absent, uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE', appendLayers: oldContext, layersByFd: oldContext }],
+  ['5.4', { ...old, openat2: ENOSYS, mountSetattr: ENOSYS }, { ...notKnown, openTreeAttr: false, layersByFd: false, appendLayers: false, openat2: false, mountSetattr: false },
+    { ...untold, openTreeAttr: absent, openat2: absent, mountSetattr: absent, appendLayers: oldContext, layersByFd: oldContext }],
   ['4.19', { openTree: ENOSYS, openTreeAttr: ENOSYS, mountSetattr: ENOSYS, fsconfig: ENOSYS, fsopen: ENOSYS, openat2: ENOSYS },
-    { openTree: false, openTreeAttr: false, mountSetattr: false, fsContext: false, openat2: false, appendLayers: false, layersByFd: false },
-    { openTree: absent, openTreeAttr: absent, mountSetattr: absent, openat2: absent, fsContext: absent }],
-  ['no overlay', { fsopen: ENODEV }, { overlay: false, fsContext: false, appendLayers: false, layersByFd: false },
-    { overlay: 'ENODEV: the kernel has no overlay file system', fsContext: 'ENODEV' }],
+    { ...notKnown, openTree: false, openTreeAttr: false, mountSetattr: false, fsContext: false, openat2: false, appendLayers: false, layersByFd: false },
+    { openTree: absent, openTreeAttr: absent, mountSetattr: absent, openat2: absent, fsContext: absent, overlayOptions: `not tried: fsopen is ${absent}` }],
+  ['no overlay', { fsopen: ENODEV }, { ...notKnown, overlay: false, fsContext: false, appendLayers: false, layersByFd: false },
+    { overlay: 'ENODEV: the kernel has no overlay file system', fsContext: 'ENODEV', overlayOptions: 'not tried: fsopen is ENODEV' }],
   ['a user namespace', { 'user namespace': 4026532177 }, { initialUserNamespace: false },
     { initialUserNamespace: 'user:[4026532177] is not the initial one' }],
   ['a user namespace, and no /proc', { 'user namespace': ENOENT, create: EPERM }, { initialUserNamespace: false },
     { initialUserNamespace: 'EPERM: overlay may not use trusted.overlay.* attributes' }],
   ['no /proc', { 'user namespace': ENOENT }, {}, {}],
-  ['a plain user, and no /proc', { ...plain, 'user namespace': ENOENT }, { mayMount: false },
-    { mayMount: noRight, appendLayers: inferred, layersByFd: inferred, initialUserNamespace: 'taken to be so: /proc is not mounted' }],
+  ['a plain user, and no /proc', { ...plain, 'user namespace': ENOENT }, { ...notKnown, mayMount: false },
+    { ...untried, mayMount: noRight, appendLayers: inferred, layersByFd: inferred, initialUserNamespace: 'taken to be so: /proc is not mounted' }],
   ['a filter of open_tree_attr', { openTreeAttr: EPERM }, { openTreeAttr: false }, { openTreeAttr: filtered }],
-  ['a filter of fsopen', { fsopen: EPERM }, { fsContext: false, appendLayers: false, layersByFd: false }, { fsContext: filtered }],
+  ['a filter of fsopen', { fsopen: EPERM }, { ...notKnown, fsContext: false, appendLayers: false, layersByFd: false },
+    { fsContext: filtered, overlayOptions: `not tried: fsopen is ${filtered}` }],
   ['a filter of fsmount', { fsmount: EPERM }, { fsContext: false }, { fsContext: filtered }],
   ['no move_mount', { moveMount: ENOSYS }, { fsContext: false }, { fsContext: absent }],
-  ['a plain user', plain, { mayMount: false }, { mayMount: noRight, appendLayers: inferred, layersByFd: inferred }],
-  ['a mount namespace of another user namespace', { ...plain, CapEff: 1 << 21 }, { mayMount: false },
-    { mayMount: notOurs, appendLayers: inferred, layersByFd: inferred }],
-  ['a plain user, 6.12', { ...plain, openTreeAttr: ENOSYS }, { mayMount: false, openTreeAttr: false, appendLayers: false, layersByFd: false },
-    { mayMount: noRight, openTreeAttr: absent, appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
+  ['a plain user', plain, { ...notKnown, mayMount: false }, { ...untried, mayMount: noRight, appendLayers: inferred, layersByFd: inferred }],
+  ['a mount namespace of another user namespace', { ...plain, CapEff: 1 << 21 }, { ...notKnown, mayMount: false },
+    { ...untried, mayMount: notOurs, appendLayers: inferred, layersByFd: inferred }],
+  ['a plain user, 6.12', { ...plain, openTreeAttr: ENOSYS }, { ...notKnown, mayMount: false, openTreeAttr: false, appendLayers: false, layersByFd: false },
+    { ...untried, mayMount: noRight, openTreeAttr: absent, appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
 ] // biome-ignore format: a table
 
 t.test('other kernels', async (t) => {

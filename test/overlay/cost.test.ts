@@ -71,6 +71,7 @@ const cases: readonly Case[] = [
   mount("upper: 'shifted'", `{ ...${at('shifted')}, upper: 'shifted' }`, { idmap: true }),
   mount("upper: 'idmapped'", `{ ...${at('idmapped')}, upper: 'idmapped' }`, { idmap: true }),
   mount('volatile: reset', `{ ...${at('reset')}, options: { volatile: 'reset' } }`),
+  mount('checkUpper', `{ ...${at('checked')}, checkUpper: true }`),
   mount('create', `{ ...fresh('created'), create: true }`),
   mount('create, own mapping', `{ ...fresh('c2'), create: true, idmap: mapping(2) }`, { idmap: true }),
   mount('a clone', target('clone'), {}, 'one'),

@@ -3,9 +3,12 @@
  * are what their release notes make of those.
  */
 import type { Features } from '../../lib/host/features.js'
+import { probedOptions, selinuxOptions } from '../../lib/host/overlay-options.js'
 
 const absent = 'ENOSYS: this kernel does not have it'
 
+/** of a machine with SELinux */
+const options = [...probedOptions, ...selinuxOptions]
 const newest: Features = {
   openTree: true,
   openTreeAttr: true,
@@ -15,6 +18,7 @@ const newest: Features = {
   fsContext: true,
   appendLayers: true,
   layersByFd: 'path',
+  overlayOptions: options,
   overlay: true,
   mayMount: true,
   initialUserNamespace: true,
@@ -31,12 +35,20 @@ export const lacking = (
   return { ...features, ...missing, ...also, reasons: { ...features.reasons, ...reasons } }
 }
 
-const linux6_13 = lacking(newest, { openTreeAttr: absent }, { layersByFd: 'directory' })
+const without = (unknown: RegExp) => options.filter((option) => !unknown.test(option))
+const linux6_13 = lacking(
+  newest,
+  { openTreeAttr: absent },
+  { layersByFd: 'directory', overlayOptions: without(/^fsync|override_creds$/) },
+)
 const linux6_7 = lacking(linux6_13, {
   layersByFd: 'EINVAL: lowerdir+ takes no fd',
   uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE',
 })
-const linux6_1 = lacking(linux6_7, { appendLayers: 'EOPNOTSUPP: overlay has no fs context of its own' })
+const linux6_1 = lacking(linux6_7, {
+  appendLayers: 'EOPNOTSUPP: overlay has no fs context of its own',
+  overlayOptions: 'the fs context of overlay takes any option until it is created',
+})
 const linux4_19 = lacking(linux6_1, {
   openTree: absent,
   mountSetattr: absent,

@@ -100,6 +100,8 @@ const asked: fc.Arbitrary<StackMountOptions> = fc
           xino: onOff,
           metacopy: onOff,
           userxattr: fc.boolean(),
+          context: fc.constantFrom('a:b:c:s0', 'a:b:c:s0:c1,c2', 'd:e:f:s0'),
+          rootcontext: fc.constantFrom('r:s0', 'r:s1'),
         },
         { requiredKeys: [] },
       ),
@@ -183,6 +185,7 @@ t.test('mounts of one shape share a plan; what looks into its paths has one of i
     ['create a target', (n) => ({ target: `/c/${n}`, create: true })],
     ['shifted', (n) => ({ ...at(n), upper: 'shifted' })],
     ['options', (n) => ({ ...at(n), options: { volatile: true, index: 'off' } })],
+    ['a context', (n) => ({ ...at(n), options: { context: `u:r:t:s0:c${n},c9`, xino: 'on' } })],
     ['a mapping of its own', (n) => ({ ...at(n), idmap: mapping(200_000 + 65_536 * n) })],
   ]
   const seen = new Set<object>()

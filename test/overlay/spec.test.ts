@@ -70,6 +70,7 @@ t.test('a mount, with its defaults', async (t) => {
     idmap: undefined,
     upper: 'asis',
     create: false,
+    checkUpper: false,
     options: { list: [], resetVolatile: false, volatile: false },
     attributes: { mountAttr: 0, ms: 0 },
     propagation: undefined,
@@ -81,6 +82,7 @@ t.test('a mount, with its defaults', async (t) => {
     idmap,
     upper: 'shifted',
     create: true,
+    checkUpper: true,
     options: { volatile: 'reset', index: 'off' },
     attributes: { nosuid: true },
     propagation: 'slave',
@@ -92,6 +94,7 @@ t.test('a mount, with its defaults', async (t) => {
     idmap: { uid: ids, uidMap: '0 100000 65536\n' },
     upper: 'shifted',
     create: true,
+    checkUpper: true,
     options: {
       resetVolatile: true,
       volatile: true,

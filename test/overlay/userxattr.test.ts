@@ -37,7 +37,6 @@ t.test('what is refused there, and only there', async (t) => {
     [{ index: 'on' }, /options\.index".*turns it off unasked/],
     [{ nfs_export: 'on' }, /options\.nfs_export"/],
     [{ userxattr: false, redirect_dir: 'on' }, /options\.redirect_dir"/],
-    [{ userxattr: true, metacopy: 'on' }, /options\.metacopy"/],
   ]
   for (const [options, message] of table) {
     const name = JSON.stringify(options)

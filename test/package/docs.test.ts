@@ -150,7 +150,9 @@ t.test('every hint', async (t) => {
   const causes = readdirSync(join(root, 'lib/diagnose')).map((name) => `diagnose/${name}`)
   const hints = [
     ...['diagnose.ts', ...causes].flatMap((file) => textsIn(file, ts.isSourceFile)),
-    ...['overlay/compose.ts', 'overlay/unmount.ts', 'sys/fsconfig.ts'].flatMap((f) => textsIn(f, namedHint)),
+    ...['overlay/compose.ts', 'overlay/check-upper.ts', 'overlay/unmount.ts', 'sys/fsconfig.ts'].flatMap(
+      (f) => textsIn(f, namedHint),
+    ),
   ]
   t.ok(hints.length > 40, `${hints.length} were found`)
   for (const hint of hints) t.ok(errorsPage.includes(hint), hint)

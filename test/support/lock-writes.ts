@@ -7,6 +7,7 @@
  *   fsmount                                      none      its close, while it is detached: 1 write, 2 grace periods
  *   move_mount, mount                            1 write   (a remount of one mount's flags: none)
  *   mount_setattr with a propagation             1 write
+ *   fsconfig CMD_CREATE that fails               1 grace period: the clones of layers' mounts go
  *   umount2                                      1 write, 1 grace period, 2 if an overlay goes with it
  */
 import type { Syscall } from './strace.js'
@@ -27,6 +28,7 @@ class Counter {
   readonly #detached = new Map<number, number>()
 
   add({ name, args, result }: Syscall, overlays: boolean): void {
+    if (name === 'fsconfig' && args.includes('FSCONFIG_CMD_CREATE') && result.startsWith('-1')) this.grace++
     if (result.startsWith('-1')) return
     if (isTree.test(name)) this.#detached.set(fdOf(result), 1)
     if (name === 'fsmount') this.#detached.set(fdOf(result), 2)

@@ -27,6 +27,7 @@ import {
   type TextPart,
 } from '../../program/step.js'
 import type { OpenLayers } from '../layers.js'
+import { maxText } from '../options.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
 import { isReadOnly } from './fs-context.js'
 import { type Composition, cloneNote, propagationNote, type RungInput } from './rung.js'
@@ -101,9 +102,16 @@ function overlayData(
     parts.push(fd!)
   })
   if (upper) parts.push(',upperdir=', upper.upper, ',workdir=', upper.work)
-  const rest = options
-    .map(({ key, value }) => (value === undefined ? `,${key}` : `,${key}=${value}`))
-    .join('')
+  let rest = ''
+  for (const { key, value, isText } of options) {
+    if (value === undefined) rest += `,${key}`
+    else if (!isText) rest += `,${key}=${value}`
+    else {
+      // SELinux takes its options out of the data by these quotes, before overlay splits it at commas
+      parts.push(`${rest},${key}="`, value)
+      rest = '"'
+    }
+  }
   if (rest) parts.push(rest)
   const length = parts.reduce((sum, part) => sum + partLength(part), 0)
   if (length > maxData) {
@@ -114,7 +122,8 @@ function overlayData(
 
 function partLength(part: TextPart): number {
   if (typeof part === 'string' || part instanceof Uint8Array) return part.length
-  if (isHole(part)) throw new Error(`${part.name} cannot be measured`)
+  // the only texts here that differ from mount to mount
+  if (isHole(part)) return maxText
   return isSlot(part) ? slotDigits : String(part.fd).length
 }
 

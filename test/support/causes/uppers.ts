@@ -73,26 +73,6 @@ export const upperRows: readonly Row[] = [
     call: create,
     hint: /^workdir was used by a volatile mount: the upper may be torn/,
   },
-  ...(
-    [
-      [{ userxattr: true, redirect_dir: 'on' }, /^options.userxattr and options.redirect_dir: 'on' exclude/],
-      [{ userxattr: true, metacopy: 'on' }, /^options.userxattr and options.metacopy: 'on' exclude/],
-      [
-        { metacopy: 'on', redirect_dir: 'off' },
-        /^options.metacopy: 'on' and options.redirect_dir: 'off' excl/,
-      ],
-      [{ metacopy: 'on', nfs_export: 'on' }, /^options.metacopy: 'on' and options.nfs_export: 'on' exclude/],
-      [{ nfs_export: 'on', index: 'off' }, /^options.nfs_export: 'on' and options.index: 'off' exclude/],
-    ] as const
-  ).map(
-    ([options, hint]): Row => ({
-      cause: `options ${JSON.stringify(options)}`,
-      make: () => ({ options }),
-      code: 'EINVAL',
-      call: create,
-      hint,
-    }),
-  ),
   {
     cause: 'an upper on a read-only mount',
     make: ({ area }) => {
@@ -127,7 +107,7 @@ export const upperRows: readonly Row[] = [
     },
     code: 'EBUSY',
     call: create,
-    hint: /^upperdir or workdir is in use by another overlay/,
+    hint: /^upperdir is in use by an overlay of another process, or by one that was unmounted lazily/,
   },
   {
     cause: 'an upper of other layers, with index on',
