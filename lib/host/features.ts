@@ -12,6 +12,7 @@ import { errnoName } from '../errno.js'
 import { invalidArgType, unknownOption } from '../errors.js'
 import * as f from '../flags.js'
 import { probeOptions } from './overlay-options.js'
+import { probeImages } from './erofs.js'
 
 /** What can be used here; `reasons` holds how each was found, or why it is missing. */
 export interface Features {
@@ -36,6 +37,11 @@ export interface Features {
    * be tried: before Linux 6.5, and without the right to mount
    */
   readonly overlayOptions: readonly string[] | false
+  /**
+   * erofs mounts an image that is a file (6.12, CONFIG_EROFS_FS_BACKED_BY_FILE); tried when it is first read, because
+   * asking for erofs may load a module
+   */
+  readonly erofsImages: boolean
   /** the overlay file system is there */
   readonly overlay: boolean
   /** the process may mount in its mount namespace */
@@ -83,6 +89,7 @@ const names = [
   'openat2',
   'uniqueMountId',
   'overlayOptions',
+  'erofsImages',
   'overlay',
   'mayMount',
   'initialUserNamespace',
@@ -133,6 +140,7 @@ function probe(): Features {
   const fsconfig = call('fsContext', binding.fsconfig(-1, 0xff, null, null, 0))
   const openat2 = probeOpenat2(reasons)
   const context = probeContext(fsconfig, openTreeAttr, reasons)
+  let erofsImages: boolean | undefined
   return {
     openTree,
     openTreeAttr,
@@ -141,8 +149,25 @@ function probe(): Features {
     uniqueMountId: probeMountId(reasons),
     ...context,
     initialUserNamespace: probeUserNamespace(context, reasons),
+    get erofsImages() {
+      if (erofsImages === undefined) {
+        const { there, reason } = probeImages(context.mayMount, openTreeAttr)
+        erofsImages = there
+        if (reason !== undefined) reasons['erofsImages'] = reason
+      }
+      return erofsImages
+    },
     reasons,
   }
+}
+
+/** The same features but for a few; what is tried when it is read still is. */
+export function withChanges(features: Features, changes: Partial<Features>): Features {
+  const properties = {
+    ...Object.getOwnPropertyDescriptors(features),
+    ...Object.getOwnPropertyDescriptors(changes),
+  }
+  return Object.defineProperties({} as Features, properties)
 }
 
 function reasonOf(result: number): string {

@@ -166,6 +166,7 @@ const all: Features = {
   appendLayers: true,
   layersByFd: 'path',
   overlayOptions: probedOptions.filter((option) => option !== 'override_creds'),
+  erofsImages: true,
   overlay: true,
   mayMount: true,
   initialUserNamespace: true,
@@ -232,9 +233,29 @@ t.test('other kernels', async (t) => {
           ...fs,
           readFileSync: () => `CapEff:\t${(answers.CapEff ?? 0).toString(16).padStart(16, '0')}\n`,
         },
+        '../../lib/host/erofs.js': { probeImages: () => ({ there: true }) },
       },
     )
     t.same(probe(), { ...all, ...differing, reasons }, name)
     t.equal(open.size, 0, `${name}: nothing is left open`)
   }
+})
+
+t.test('images: tried when it is first read, and kept', async (t) => {
+  const { binding } = kernelOf({})
+  let tried = 0
+  const probeImages = () => {
+    tried++
+    return { there: false, reason: 'no erofs' }
+  }
+  const { features: probe, withChanges } = await t.mockImport<typeof import('../../lib/host/features.js')>(
+    '../../lib/host/features.js',
+    { '../../lib/binding.js': { binding }, '../../lib/host/erofs.js': { probeImages } },
+  )
+  const found = probe()
+  const changed = withChanges(found, { openTree: false })
+  t.same([found.overlay, changed.overlay, changed.openTree, tried], [true, true, false, 0])
+  t.same([changed.erofsImages, found.erofsImages, found.erofsImages, tried], [false, false, false, 1])
+  t.same(found.reasons, { erofsImages: 'no erofs' })
+  t.equal(withChanges(found, { erofsImages: true }).erofsImages, true)
 })

@@ -19,6 +19,7 @@ const newest: Features = {
   appendLayers: true,
   layersByFd: 'path',
   overlayOptions: options,
+  erofsImages: true,
   overlay: true,
   mayMount: true,
   initialUserNamespace: true,
@@ -42,6 +43,7 @@ const linux6_13 = lacking(
   { layersByFd: 'directory', overlayOptions: without(/^fsync|override_creds$/) },
 )
 const linux6_7 = lacking(linux6_13, {
+  erofsImages: 'ENOTBLK: erofs mounts devices only, no files',
   layersByFd: 'EINVAL: lowerdir+ takes no fd',
   uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE',
 })
