@@ -10,6 +10,7 @@
 import * as cause from './diagnose/causes.js'
 import { type Case, type Cause, nameOf, subjectOf } from './diagnose/causes.js'
 import { idmapNotPermitted, notIdmapped } from './diagnose/idmap.js'
+import * as image from './diagnose/images.js'
 import { fdElsewhere, notClonedByOverlay, targetElsewhere } from './diagnose/mounts.js'
 import { MountError, refine } from './errors.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
@@ -27,6 +28,13 @@ const directory = /^(lowerdir|datadir|upperdir|workdir|target|create)$/
 const layer = /^(lowerdir|datadir)$/
 
 const table: readonly Row[] = [
+  // an image as a layer, while it is being mounted: other causes of these answer nothing
+  { calls: ['openat'], codes: ['ENOENT'], causes: [image.noSuchFile] },
+  { calls: ['openat', 'fsopen', 'fsconfig'], codes: ['EACCES', 'EPERM'], causes: [image.noPermission] },
+  { calls: ['fsconfig'], codes: ['EINVAL', 'EIO', 'ENXIO'], causes: [image.notAnImage] },
+  { calls: ['fsconfig'], codes: ['EUCLEAN', 'EBADMSG'], causes: [image.corruptedImage] },
+  { calls: ['fsconfig'], codes: ['EOPNOTSUPP'], causes: [image.unsupportedImage] },
+  { calls: ['fsconfig'], codes: ['ENOTBLK'], causes: [image.noBackingFile] },
   {
     calls: ['chdir', 'openat', 'fsconfig', 'fchmodat', 'lsetxattr'],
     codes: ['ENOENT'],
@@ -54,7 +62,7 @@ const table: readonly Row[] = [
     calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig', 'statx'],
     codes: ['ENOTDIR'],
     about: directory,
-    causes: [cause.targetIsLink, cause.notDirectory],
+    causes: [cause.targetIsLink, image.isBareImage, cause.notDirectory],
   },
   {
     calls: ['openat', 'openat2', 'mkdirat', 'fchownat', 'statx'],
@@ -69,7 +77,7 @@ const table: readonly Row[] = [
     causes: [(c) => `${subjectOf(c)} is not an open fd of a directory`],
   },
   {
-    calls: ['openat', 'openat2', 'userns', 'fsopen', 'open_tree', 'open_tree_attr'],
+    calls: ['openat', 'openat2', 'userns', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr'],
     codes: ['EMFILE'],
     causes: [() => 'too many open files in this process: a stack keeps an fd of every layer (ulimit -n)'],
   },

@@ -10,8 +10,10 @@ import { choose, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
+import { closeOpened } from './overlay/open.js'
 import { Rootfs, setDefaultRootfsOpener } from './overlay/rootfs.js'
 import {
+  imageCount,
   type MountSpec,
   type OverlayMountOptions,
   parseOverlay,
@@ -106,7 +108,11 @@ export class Mounter {
   *#once(stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
     const host = this.#host
     const { rung } = choose(
-      { idmap: stack.idmap !== undefined, detached: mount.target === undefined },
+      {
+        idmap: stack.idmap !== undefined,
+        detached: mount.target === undefined,
+        images: imageCount(stack) > 0,
+      },
       host.features,
       host.rung,
     )
@@ -116,8 +122,7 @@ export class Mounter {
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)
     } finally {
-      host.discard(opened)
-      opened.lease?.release(true)
+      closeOpened(host, opened, true)
     }
   }
 
@@ -181,7 +186,7 @@ export class Mounter {
     return this.#host.idle()
   }
 
-  /** Closes what is kept for the next call: trees of mappings that no open stack uses. Resolves when they are closed. */
+  /** Closes what is kept for the next call: trees of mappings and images that no open stack uses. Resolves when they are closed. */
   trim(): Promise<void> {
     return this.#host.trim()
   }

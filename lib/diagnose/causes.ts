@@ -9,9 +9,10 @@ import * as f from '../flags.js'
 import { features } from '../host/features.js'
 import { selinuxOptions } from '../host/overlay-options.js'
 import { isBelow, splitLast } from '../overlay/bytes.js'
+import type { FileSource } from '../overlay/image-spec.js'
 import { earlierConflicts } from '../overlay/option-table.js'
 import { conflictOf, showOption } from '../overlay/options.js'
-import { layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
+import { imageAt, layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
 import { renderText, shownInErrors } from '../program/explain.js'
 import { type Step, type Subject, statxField } from '../program/step.js'
 
@@ -95,8 +96,11 @@ function fileSystemOf(path: Uint8Array | undefined): number | undefined {
 /** Where a layer is: its path, or the name of its fd. */
 function layerPath(stack: StackSpec, index: number): Buffer {
   const layer = stack.layers[index]!
-  return 'path' in layer ? layer.path : Buffer.from(`/proc/self/fd/${layer.fd}`)
+  return fileName('image' in layer ? layer.image : layer)
 }
+
+export const fileName = (file: FileSource): Buffer =>
+  'path' in file ? file.path : Buffer.from(`/proc/self/fd/${file.fd}`)
 
 const layerNames = (stack: StackSpec) =>
   stack.layers.map((_, i) => ({ name: nameOf(layerSubject(stack, i)), path: layerPath(stack, i) }))
@@ -202,7 +206,10 @@ export function overlap({ stack, mount }: Case): string | undefined {
   const all = layerNames(stack)
   if (mount?.upperdir) all.push({ name: 'upperdir', path: mount.upperdir })
   if (mount?.workdir) all.push({ name: 'workdir', path: mount.workdir })
-  const places = all.map(({ name, path }) => ({ name, place: placeOf(path), real: real(path) }))
+  const places = all.map(({ name, path }, i) => {
+    // an image lies in no directory but its own
+    return { name, place: placeOf(path), real: imageAt(stack, i) ? undefined : real(path) }
+  })
   for (let i = 0; i < places.length; i++) {
     for (let j = i + 1; j < places.length; j++) {
       const [a, b] = [places[i]!, places[j]!]
@@ -233,7 +240,9 @@ export function onOverlay({ mount }: Case): string | undefined {
 }
 
 export function tooDeep({ stack }: Case): string | undefined {
-  const nested = layerNames(stack).find(({ path }) => fileSystemOf(path) === OVERLAY_MAGIC)
+  const nested = layerNames(stack).find(
+    ({ path }, i) => !imageAt(stack, i) && fileSystemOf(path) === OVERLAY_MAGIC,
+  )
   return nested && `${nested.name} is on an overlay file system, and the kernel stacks at most two`
 }
 

@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs'
 import * as f from '../flags.js'
 import { features } from '../host/features.js'
 import { isBelow } from '../overlay/bytes.js'
-import { layerSubject } from '../overlay/spec.js'
+import { imageAt, imageNamed, layerSubject } from '../overlay/spec.js'
 import type { Subject } from '../program/step.js'
 import { type Case, nameOf, pathOf, placeOf, placeOfFd, real, subjectOf } from './causes.js'
 
@@ -74,6 +74,8 @@ export function mountRootOf(path: Buffer): string | undefined {
 
 /** The mount that a clone was to be made of. */
 export function notCloned(c: Case): string | undefined {
+  // mounted by the stack, in no namespace
+  if (imageNamed(c.stack, c.subject.option, c.subject.index ?? 0)) return undefined
   const table = mountTable()
   if (table === undefined) return undefined
   const [from] = c.step.args
@@ -110,7 +112,8 @@ export function notClonedByOverlay({ stack, mount }: Case): string | undefined {
   const table = mountTable()
   if (table === undefined) return undefined
   const idmapped = (mount?.idmap ?? stack.idmap) !== undefined
-  const all: Subject[] = idmapped ? [] : stack.layers.map((_, i) => layerSubject(stack, i))
+  const layers = stack.layers.flatMap((_, i) => (imageAt(stack, i) ? [] : [layerSubject(stack, i)]))
+  const all: Subject[] = idmapped ? [] : layers
   if (mount?.upperdir) all.push({ option: 'upperdir', path: mount.upperdir })
   for (const subject of all) {
     const place = placeOf(whereOf(subject.path))

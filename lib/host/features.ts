@@ -11,8 +11,8 @@ import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
 import { invalidArgType, unknownOption } from '../errors.js'
 import * as f from '../flags.js'
-import { probeOptions } from './overlay-options.js'
 import { probeImages } from './erofs.js'
+import { probeOptions } from './overlay-options.js'
 
 /** What can be used here; `reasons` holds how each was found, or why it is missing. */
 export interface Features {

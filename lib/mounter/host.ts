@@ -9,13 +9,14 @@
 import { availableParallelism } from 'node:os'
 import { binding } from '../binding.js'
 import { invalidArgType, invalidState, type MountError, outOfRange, queueFull } from '../errors.js'
-import { type Features, features } from '../host/features.js'
+import { type Features, features, withChanges } from '../host/features.js'
 import { type Placement, type PlacementOptions, placeComposers } from '../host/topology/placement.js'
 import { topology } from '../host/topology.js'
 import type { Idmap } from '../idmap.js'
 import { parseRung, type RungChoice } from '../overlay/choose.js'
 import { FdBudget } from '../overlay/fd-budget.js'
 import type { Here, Host, Leftovers } from '../overlay/host.js'
+import { ImageCache } from '../overlay/image-cache.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
 import { ownMark } from '../overlay/owner-mark.js'
 import type { Flow } from '../program/flow.js'
@@ -87,6 +88,7 @@ export class MounterHost implements Host {
   readonly mark = ownMark()
   readonly budget: FdBudget
   readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
+  readonly images = new ImageCache((leftovers) => this.discard(leftovers))
   readonly #reapers: number
   readonly #maxQueued: number
   readonly #asked: PlacementOptions
@@ -128,7 +130,7 @@ export class MounterHost implements Host {
 
   #without(found: Features): Features {
     const absent = Object.fromEntries(Object.keys(this.#lacking).map((name) => [name, false]))
-    return { ...found, ...absent, reasons: { ...found.reasons, ...this.#lacking } }
+    return withChanges(found, { ...absent, reasons: { ...found.reasons, ...this.#lacking } })
   }
 
   get stats(): MounterStats {
@@ -225,6 +227,7 @@ export class MounterHost implements Host {
   async trim(): Promise<void> {
     for (let round = 0; round < 2; round++) {
       this.mappings.trim()
+      this.images.trim()
       await this.idle()
     }
     const { namespace } = this.here()

@@ -18,6 +18,8 @@ export type RungChoice = RungName | 'auto'
 export interface Need {
   readonly idmap: boolean
   readonly detached: boolean
+  /** layers are erofs images */
+  readonly images?: boolean
 }
 
 /** A sentence that says why a rung does not serve; undefined if it does. */
@@ -56,6 +58,12 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
   },
 }
 
+/** An image is mounted detached, so it takes what layers in detached mounts take, on whatever rung. */
+function imageObstacle({ images }: Need, features: Features): string | undefined {
+  const why = images ? missing(features, ['erofsImages', 'openTreeAttr']) : undefined
+  return why && `${why}; erofs images as layers need Linux 6.15`
+}
+
 /** Thrown when no rung serves, or the forced one does not. */
 export class RungError extends Error {
   /** always this one */
@@ -81,7 +89,7 @@ export function choose(need: Need, features: Features, choice: RungChoice): Choi
   const reasons: Record<string, string> = {}
   const candidates = choice === 'auto' ? rungs : [choice]
   for (const rung of candidates) {
-    const obstacle = obstacles[rung](need, features)
+    const obstacle = obstacles[rung](need, features) ?? imageObstacle(need, features)
     if (obstacle === undefined) {
       const passed = Object.entries(reasons).filter(([, why]) => why.includes('missing'))
       return { rung, notes: passed.map(([name, why]) => `rung ${name} was passed over: ${why}`) }

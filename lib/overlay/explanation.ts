@@ -3,7 +3,7 @@
  *
  * Explaining needs no right and no kernel that could do it: fds that would be opened are printed by name.
  */
-import type { Features } from '../host/features.js'
+import { type Features, withChanges } from '../host/features.js'
 import { type Cost, costOf } from '../program/cost.js'
 import { held, type Plan } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
@@ -11,13 +11,15 @@ import type { Step } from '../program/step.js'
 import { relativeTo } from './bytes.js'
 import { planCheckUpper } from './check-upper.js'
 import { choose, type RungChoice, type RungName } from './choose.js'
+import { planImages } from './images.js'
 import type { OpenLayers } from './layers.js'
+import { type Look, planLook } from './look.js'
 import { layerOf, ungrouped } from './open.js'
 import { markShape } from './owner-mark.js'
 import { nothingKept, planMount } from './plan-mount.js'
 import { planDiscard } from './reap.js'
-import type { MountSpec, StackSpec } from './spec.js'
-import { candidates, layerName, planLook, planTrees, type Seen } from './trees.js'
+import { imageCount, type MountSpec, type StackSpec } from './spec.js'
+import { candidates, layerName, planTrees, type Seen } from './trees.js'
 
 /** A rung, its plans, and their cost. `String(explanation)` prints all of it. */
 export class Explanation {
@@ -63,7 +65,8 @@ export class Explanation {
 function assumeSeen(spec: StackSpec): Seen[] {
   return spec.layers.map((layer, i) => {
     const identity: Identity = { dev: 0n, ino: 0n, mountId: 0n }
-    return { identity, path: 'path' in layer ? layer.path : undefined, fd: held(-1, layerName(spec, i)) }
+    const name = `${'image' in layer ? 'image ' : ''}${layerName(spec, i)}`
+    return { identity, path: 'path' in layer ? layer.path : undefined, fd: held(-1, name) }
   })
 }
 
@@ -77,13 +80,16 @@ export function explainOverlay(
   rungChoice: RungChoice,
 ): Explanation {
   const { stack, mount } = spec
-  const features = { ...found, mayMount: true }
+  const features = withChanges(found, { mayMount: true })
   const why = found.reasons['mayMount']
   const notes = found.mayMount ? [] : [`this process may not mount${why === undefined ? '' : `: ${why}`}`]
-  const need = { idmap: stack.idmap !== undefined, detached: mount.target === undefined }
+  const images = imageCount(stack) > 0
+  const need = { idmap: stack.idmap !== undefined, detached: mount.target === undefined, images }
   const { rung } = choose(need, features, rungChoice)
   const seen = assumeSeen(stack)
-  const plans: Plan[] = [planLook(stack, features).plan]
+  const look = planLook(stack, features)
+  const plans: Plan[] = [look.plan]
+  if (images) plans.push(assumeImages(stack, look, features))
   const layers = stack.idmap ? assumeTrees(stack, seen, features, plans) : ungrouped(stack, seen)
   const base = {
     spec: stack,
@@ -92,13 +98,22 @@ export function explainOverlay(
     kept: nothingKept(),
   }
   const opened = plans.flatMap(({ outputs }) => outputs)
-  const own = opened.filter(({ name }) => name.startsWith('tree of ')).length
+  const own = opened.filter(({ name }) => name.startsWith('tree of ') || name.startsWith('image ')).length
   const { composition } = planMount({ features, rung: rungChoice, mark: markShape }, base, mount)
   const trees = own + composition.outputs.filter(({ kind }) => kind === 'tree').length
   if (mount.checkUpper) plans.push(planCheckUpper(mount, features))
   plans.push(composition.plan)
   plans.push(planDiscard({ fds: Array(opened.length - own).fill(0), trees: Array(trees).fill(0) }))
   return new Explanation(rung, plans, notes)
+}
+
+/** None of them is mounted already. */
+function assumeImages(spec: StackSpec, { images }: Look, features: Features): Plan {
+  const wanted = [...images].map(([layer, files]) => ({
+    layer,
+    files: files.map(({ name }) => held(-1, name)),
+  }))
+  return planImages(spec, wanted, features).plan
 }
 
 function assumeTrees(spec: StackSpec, seen: readonly Seen[], features: Features, plans: Plan[]): OpenLayers {

@@ -17,6 +17,11 @@ export class FdBudget {
     return true
   }
 
+  /** So many more are taken, whatever the limit: fds that nothing can be done without. */
+  exceed(fds: number): void {
+    this.#used += fds
+  }
+
   giveBack(fds: number): void {
     this.#used -= fds
   }

@@ -12,6 +12,7 @@ import type { Plan } from '../program/plan.js'
 import type { Pool } from '../program/pool.js'
 import type { RungChoice } from './choose.js'
 import type { FdBudget } from './fd-budget.js'
+import type { ImageCache } from './image-cache.js'
 import type { MappingLease } from './mappings.js'
 
 /** Fds that are to be closed off the hot path. */
@@ -37,6 +38,8 @@ export interface Host {
   readonly rung: RungChoice
   /** what its overlays have as their source; undefined where /proc does not tell who we are */
   readonly mark: string | undefined
+  /** images that are mounted, shared by those who use the same */
+  readonly images: ImageCache
   /** fds of layers that stacks may keep */
   readonly budget: FdBudget
   /** the caller's mount namespace, looked up anew: asked once per operation */

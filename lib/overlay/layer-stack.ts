@@ -17,12 +17,13 @@ import { planCheckUpper } from './check-upper.js'
 import { choose, type RungName } from './choose.js'
 import { compose } from './compose.js'
 import { Explanation } from './explanation.js'
-import type { Here, Host, Leftovers } from './host.js'
+import type { Here, Host } from './host.js'
 import type { TopAttributes } from './layers.js'
-import { type Opened, type OpenOptions, openLayers } from './open.js'
+import { closeOpened, type Opened, type OpenOptions, openLayers } from './open.js'
 import { type Base, nothingKept, planMount } from './plan-mount.js'
 import type { Rootfs } from './rootfs.js'
 import {
+  imageCount,
   type MountSpec,
   parseMount,
   type StackMountOptions,
@@ -50,12 +51,9 @@ interface Holdings {
   readonly budgeted: number
 }
 
-const leftoversOf = ({ fds, trees }: Opened): Leftovers => ({ fds, trees })
-
 const dropped = new FinalizationRegistry<Holdings>(({ host, opened, budgeted }) => {
   host.budget.giveBack(budgeted)
-  host.discard(leftoversOf(opened))
-  opened.lease?.release(false)
+  closeOpened(host, opened, false)
   process.emitWarning('a LayerStack was garbage collected without close()', {
     code: 'OVERLAYFD_STACK_DROPPED',
   })
@@ -141,20 +139,26 @@ export class LayerStack {
   static *openFlow(host: Host, spec: StackSpec): Flow<LayerStack> {
     // fail before anything is opened if no rung will do; a target is not known yet
     const { features, rung, budget } = host
-    const plain =
-      rung === 'detached-tree' ? undefined : choose({ idmap: false, detached: false }, features, rung)
-    const mapped = spec.idmap && choose({ idmap: true, detached: false }, features, rung)
+    const images = imageCount(spec)
+    const need = { detached: false, images: images > 0 }
+    const plain = rung === 'detached-tree' ? undefined : choose({ idmap: false, ...need }, features, rung)
+    const mapped =
+      spec.idmap || (need.images && !plain) ? choose({ idmap: true, ...need }, features, rung) : undefined
     const mayMap = features.openTreeAttr && features.openat2 && (rung === 'auto' || rung === 'detached-tree')
     // the data of mount(2) have no room for names
     const needsFds = !features.openat2 || (!spec.idmap && plain?.rung === 'classic')
-    const fds = spec.layers.length
+    // the root of an image is kept beside its idmapped clone, and has no name to go by
+    const imageFds = spec.idmap ? 2 * images : images
+    const fds = spec.layers.length - images + imageFds
     const kept = budget.take(fds)
     const byName = !kept && !needsFds
+    if (!kept) budget.exceed(imageFds)
+    const budgeted = kept ? fds : imageFds
     try {
       const opened = yield* openDiagnosed(host, spec, { grouped: mayMap || byName, byName }, mapped?.rung)
-      return new LayerStack(host, spec, opened, kept ? fds : 0)
+      return new LayerStack(host, spec, opened, budgeted)
     } catch (error) {
-      if (kept) budget.giveBack(fds)
+      budget.giveBack(budgeted)
       throw error
     }
   }
@@ -316,8 +320,7 @@ export class LayerStack {
     this.#closed = true
     dropped.unregister(this)
     this.#host.budget.giveBack(this.#budgeted)
-    this.#host.discard(leftoversOf(this.#opened))
-    this.#opened.lease?.release(false)
+    closeOpened(this.#host, this.#opened, false)
     yield* this.#host.flush()
   }
 

@@ -45,6 +45,8 @@ export interface OpenLayer {
   readonly group: number
   /** below the group's root; undefined if the layer is that root */
   readonly name: Buffer | undefined
+  /** the root of a mounted image, a group of its own */
+  readonly isImage?: boolean
 }
 
 export interface Group {

@@ -6,41 +6,33 @@
  * layer is opened below the tree and compared with what the caller sees, and what differs gets a tree of
  * its own.
  */
-import { readlinkSync } from 'node:fs'
-import { nameOf } from '../diagnose/causes.js'
-import { errnoNumber } from '../errno.js'
-import { MountError } from '../errors.js'
-import { renderCall } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import { held } from '../program/plan.js'
 import { type Outcome, type Pool, UnexpectedError } from '../program/pool.js'
 import { type Identity, identityOf } from '../program/result.js'
-import { type Slot, type Step, statfsField, statxField } from '../program/step.js'
+import type { Slot } from '../program/step.js'
 import { relativeTo } from './bytes.js'
 import type { Host } from './host.js'
+import type { ImageLease, OpenImage } from './image-cache.js'
+import { openImages } from './images.js'
 import type { Group, OpenLayer, OpenLayers, TopAttributes } from './layers.js'
+import { lookAtLayers } from './look.js'
 import type { MappingLease } from './mappings.js'
-import { layerSubject, type StackSpec } from './spec.js'
-import {
-  type Candidate,
-  candidates,
-  layerName,
-  planLook,
-  planTrees,
-  type Seen,
-  type TreesPlan,
-} from './trees.js'
+import { imageAt, layerSubject, type StackSpec } from './spec.js'
+import { type Candidate, candidates, layerName, planTrees, type Seen, type TreesPlan } from './trees.js'
 
 /** Layers that are open, and what has to be closed with them. */
 export interface Opened {
   readonly layers: OpenLayers
   readonly top: Pick<TopAttributes, 'mode' | 'uid' | 'gid'>
-  /** the top layer as the caller sees it, among `fds`: through an idmapped tree not all of it can be read */
+  /** the top layer as the caller sees it, among `fds` or of an image: through an idmapped tree not all of it can be read */
   readonly topFd: number
   readonly fds: readonly number[]
   /** of layers that have one of their own; what layers share belongs to the lease */
   readonly trees: readonly number[]
   readonly lease: MappingLease | undefined
+  /** of layers that are images */
+  readonly images: readonly ImageLease[]
 }
 
 export interface OpenOptions {
@@ -53,83 +45,53 @@ export interface OpenOptions {
 /** Opens the layers. */
 export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: OpenOptions): Flow<Opened> {
   const pool = host.here().composing
-  const look = planLook(spec, host.features)
-  const looked = yield { plan: look.plan, pool, abortable: true }
-  const deleted = look.reports.find((report) => isDeleted(looked.report(report)!))
-  if (deleted) {
-    host.discard({ fds: looked.outputs })
-    throw wasDeleted(deleted, look.plan.indexOf(deleted))
-  }
-  const flags = look.flags && looked.report(look.flags)!
-  const mountFlags = flags && Number(flags.readBigUInt64LE(statfsField.flags.offset))
-  const seen = look.reports.map(
-    (report, i): Seen => ({
-      identity: identityOf(looked.report(report)!),
-      path: pathOf(spec, i),
-      mountFlags,
-      fd: held(looked.outputs[i]!, layerName(spec, i)),
-    }),
-  )
-  const topFd = looked.outputs[0]!
-  const top = ownerAndMode(looked.report(look.reports[0]!)!)
-  const own: Owned = { fds: new Set(looked.outputs), trees: [] }
-  if (!spec.idmap && !grouped) {
-    return { layers: ungrouped(spec, seen), top, topFd, fds: looked.outputs, trees: [], lease: undefined }
-  }
-  const lease = spec.idmap && host.mapping(spec.idmap)
-  const joining = new Joining(spec, seen, lease, own, byName)
+  const look = yield* lookAtLayers(host, pool, spec)
+  const own: Owned = { fds: new Set(look.fds), trees: [] }
+  let images: ReadonlyMap<number, ImageLease> = new Map()
+  let lease: MappingLease | undefined
+  const opened = (layers: OpenLayers, { fd }: Seen, top: Opened['top']): Opened => ({
+    layers,
+    top,
+    topFd: fd.fd,
+    fds: [...own.fds],
+    trees: own.trees,
+    lease,
+    images: [...images.values()],
+  })
   try {
+    if (look.images.length > 0) images = yield* openImages(host, pool, spec, look.images)
+    const seen = spec.layers.map((_, i) => look.seen[i] ?? seenImage(images.get(i)!.image))
+    const top = images.get(0)?.image.top ?? look.top!
+    if (!spec.idmap && !grouped) return opened(ungrouped(spec, seen), seen[0]!, top)
+    lease = spec.idmap && host.mapping(spec.idmap)
+    const joining = new Joining(spec, seen, lease, own, byName)
     yield* joining.run(host, pool)
+    const topFd = seen[0]!.fd.fd
+    const drop = joining.unused().filter((fd) => fd !== topFd)
+    for (const fd of drop) own.fds.delete(fd)
+    host.discard({ fds: drop })
+    return opened(joining.layers(), seen[0]!, top)
   } catch (error) {
     host.discard({ fds: [...own.fds], trees: own.trees })
+    for (const image of images.values()) image.release(false)
     lease?.release(false)
     throw error
   }
-  const drop = joining.unused().filter((fd) => fd !== topFd)
-  for (const fd of drop) own.fds.delete(fd)
-  host.discard({ fds: drop })
-  return { layers: joining.layers(), top, topFd, fds: [...own.fds], trees: own.trees, lease }
 }
+
+/** Gives back what opening took; `linger` keeps for a moment what the next call may want. */
+export function closeOpened(host: Host, { fds, trees, lease, images }: Opened, linger: boolean): void {
+  host.discard({ fds, trees })
+  lease?.release(linger)
+  for (const image of images) image.release(linger)
+}
+
+const seenImage = ({ identity, fd }: OpenImage): Seen => ({ identity, path: undefined, fd })
 
 /** What a stack being opened has to close if that fails, or when it is closed. */
 interface Owned {
   readonly fds: Set<number>
   readonly trees: number[]
-}
-
-/** A directory without a name left, which an fd still refers to: as a layer it shows nothing, without an error. */
-const isDeleted = (statx: Buffer) => statx.readUInt32LE(statxField.nlink.offset) === 0
-
-function wasDeleted(step: Step, index: number): MountError {
-  const subject = step.subject!
-  return new MountError({
-    errno: errnoNumber('ENOENT')!,
-    syscall: step.call,
-    call: renderCall(step),
-    path: subject.path,
-    hint: `${nameOf(subject)} was deleted`,
-    step: index,
-  })
-}
-
-function ownerAndMode(statx: Buffer): Opened['top'] {
-  return {
-    mode: statx.readUInt16LE(statxField.mode.offset),
-    uid: statx.readUInt32LE(statxField.uid.offset),
-    gid: statx.readUInt32LE(statxField.gid.offset),
-  }
-}
-
-function pathOf(spec: StackSpec, index: number): Buffer | undefined {
-  const layer = spec.layers[index]!
-  if ('path' in layer) return layer.path
-  try {
-    const path = readlinkSync(`/proc/self/fd/${layer.fd}`, 'buffer')
-    return path[0] === 0x2f ? path : undefined
-  } catch {
-    // without /proc the layer gets a tree of its own
-    return undefined
-  }
 }
 
 /** Layers for mounts without a mapping: every one by the caller's own fd. */
@@ -150,7 +112,7 @@ export function layerOf(
 ): OpenLayer {
   const subject = layerSubject(spec, index)
   const key = subject.option === 'datadir' ? 'datadir+' : 'lowerdir+'
-  return { subject, key, identity, mountFlags, ...reached }
+  return { subject, key, identity, mountFlags, ...reached, isImage: imageAt(spec, index) !== undefined }
 }
 
 /** Layers on their way into groups. Every fd that comes up is in `own` at once, whatever happens next. */

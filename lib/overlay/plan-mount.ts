@@ -17,7 +17,7 @@ import * as classic from './rungs/classic.js'
 import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
 import type { Composition, RungInput } from './rungs/rung.js'
-import type { MountSpec, Planned, StackSpec } from './spec.js'
+import { imageCount, type MountSpec, type Planned, type StackSpec } from './spec.js'
 import { adaptOptions } from './userxattr.js'
 
 const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = {
@@ -115,7 +115,7 @@ function plan(
   }
   const isMappedMount = (spec.idmap ?? stack.idmap) !== undefined
   const { rung, notes } = choose(
-    { idmap: isMappedMount, detached: spec.target === undefined },
+    { idmap: isMappedMount, detached: spec.target === undefined, images: imageCount(stack) > 0 },
     features,
     choice,
   )

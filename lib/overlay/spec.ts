@@ -7,7 +7,7 @@
  */
 import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
 import { type Idmap, type IdmapOption, isMapped, parseIdmap } from '../idmap.js'
-import { bytesOf, type PathLike } from '../path.js'
+import type { PathLike } from '../path.js'
 import type { Hole, PathText } from '../program/step.js'
 import {
   type MountAttributes,
@@ -18,10 +18,20 @@ import {
 } from './attributes.js'
 import { absolute, splitLast } from './bytes.js'
 import { checkKeys } from './call-options.js'
+import {
+  type ImageLayer,
+  type ImageSpec,
+  isImageLayer,
+  parseImage,
+  parsePath,
+  parseSource,
+} from './image-spec.js'
 import { type OverlayOptions, type ParsedOptions, type PlannedOptions, parseOptions } from './options.js'
 
-/** A layer: a path (a Buffer where it is not UTF-8), or an fd of a directory, which stays the caller's. */
-export type LayerSource = PathLike | number
+/**
+ * A layer: a path (a Buffer where it is not UTF-8), an fd of a directory, which stays the caller's, or an erofs image.
+ */
+export type LayerSource = PathLike | number | ImageLayer
 
 /** Where the layers are: what `LayerStack.open` takes. */
 export interface StackOptions {
@@ -73,7 +83,7 @@ export interface StackMountOptions {
 /** What `mountOverlay` takes: layers and mount together. */
 export interface OverlayMountOptions extends StackOptions, Omit<StackMountOptions, 'idmap'> {}
 
-export type Layer = { readonly path: Buffer } | { readonly fd: number }
+export type Layer = { readonly path: Buffer } | { readonly fd: number } | ImageSpec
 
 export interface StackSpec {
   readonly layers: readonly Layer[]
@@ -156,25 +166,12 @@ function stackOf(raw: Raw): StackSpec {
 }
 
 function parseLayers(value: unknown, name: string): Layer[] {
-  if (!Array.isArray(value)) throw invalidArgType(name, 'an array of paths, Buffers or fds', value)
+  if (!Array.isArray(value)) throw invalidArgType(name, 'an array of paths, Buffers, fds or images', value)
   return Array.from(value, (layer: unknown, i) => {
     const which = `${name}[${i}]`
-    if (typeof layer === 'number') {
-      if (!Number.isInteger(layer) || layer < 0 || layer > 0x7fff_ffff)
-        throw outOfRange(which, 'an open fd', layer)
-      return { fd: layer }
-    }
-    if (typeof layer !== 'string' && !(layer instanceof Uint8Array)) {
-      throw invalidArgType(which, 'string, Buffer or a number (an fd)', layer)
-    }
-    return { path: parsePath(layer, which) }
+    if (isImageLayer(layer)) return parseImage(layer, which)
+    return parseSource(layer, which, 'string, Buffer, a number (an fd) or an image ({ image })')
   })
-}
-
-function parsePath(value: unknown, name: string): Buffer {
-  const bytes = bytesOf(value as PathLike, name)
-  // the caller may write to his own bytes while they are waited for
-  return absolute(typeof value === 'string' ? bytes : Buffer.from(bytes))
 }
 
 function optionalPath(raw: Raw, key: string, name: string): Buffer | undefined {
@@ -263,8 +260,25 @@ export function layerSubject(
 ): { option: string; index: number; path: Buffer | string } {
   const layer = stack.layers[index]!
   const first = stack.layers.length - stack.dataLayers
-  const path = 'path' in layer ? layer.path : `fd ${layer.fd}`
+  const source = 'image' in layer ? layer.image : layer
+  const path = 'path' in source ? source.path : `fd ${source.fd}`
   return index < first
     ? { option: 'lowerdir', index, path }
     : { option: 'datadir', index: index - first, path }
 }
+
+/** The image that a layer is, if it is one. */
+export function imageAt({ layers }: StackSpec, index: number): ImageSpec | undefined {
+  const layer = layers[index]
+  return layer && 'image' in layer ? layer : undefined
+}
+
+/** The image that `lowerdir[3]` or `datadir[0]` is, if it is one. */
+export function imageNamed(stack: StackSpec, option: string, index: number): ImageSpec | undefined {
+  if (option !== 'lowerdir' && option !== 'datadir') return undefined
+  const first = option === 'lowerdir' ? 0 : stack.layers.length - stack.dataLayers
+  return imageAt(stack, first + index)
+}
+
+/** How many of the layers are images. */
+export const imageCount = ({ layers }: StackSpec): number => layers.filter((layer) => 'image' in layer).length

@@ -1,7 +1,6 @@
 /**
- * The plans that open a stack's layers: a first look at each, then trees and the layers below them.
+ * The plan of a stack's trees, after the first look at its layers (look.ts): trees, and the layers below them.
  *
- *   look     openat and statx of every layer, as the caller sees it; fstatfs of one on its own
  *   trees    per group: openat and statx of the directory above; its idmapped clone; every layer opened
  *            again below it, without leaving it, to be compared with what was seen
  *   alone    a clone of the layer itself, for those that cannot join
@@ -14,7 +13,6 @@ import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
 import { type FdArg, type HeldFd, type Slot, type Step, statxField } from '../program/step.js'
 import { commonParent, relativeTo } from './bytes.js'
-import { directoryFlags } from './layers.js'
 import type { MappingLease } from './mappings.js'
 import { layerSubject, type StackSpec } from './spec.js'
 import { usernsSteps } from './userns.js'
@@ -32,36 +30,6 @@ export interface Seen {
 export const layerName = (spec: StackSpec, index: number): string => {
   const { path } = layerSubject(spec, index)
   return typeof path === 'string' ? path : path.toString('latin1')
-}
-
-/** The first look at the layers. */
-export interface Look {
-  readonly plan: Plan
-  /** statx of each layer */
-  readonly reports: readonly Step[]
-  /** fstatfs of a layer on its own: mount(2) wants the flags of its mount repeated for a clone of it */
-  readonly flags: Step | undefined
-}
-
-/** Plan of the first look at the layers. */
-export function planLook(spec: StackSpec, features: Features): Look {
-  const b = new PlanBuilder('open layers')
-  const looks = spec.layers.map((layer, i) => {
-    const subject = layerSubject(spec, i)
-    const slot = b.output(b.slot(layerName(spec, i)))
-    const flags = directoryFlags(features)
-    const open =
-      'path' in layer
-        ? c.openat(slot, cwd, layer.path, flags, { subject })
-        : c.openat(slot, held(layer.fd, layerName(spec, i)), '.', flags, { subject })
-    const report = c.statxFd(slot, features.uniqueMountId, { report: true, subject })
-    b.add(open, report)
-    return { slot, subject, report }
-  })
-  const alone = looks.length === 1 && spec.idmap === undefined ? looks[0] : undefined
-  const flags = alone && c.fstatfs(alone.slot, { report: true, subject: alone.subject })
-  if (flags) b.add(flags)
-  return { plan: b.build(), reports: looks.map(({ report }) => report), flags }
 }
 
 /** Layers that may share a tree: several on one mount, with a directory above them all. */

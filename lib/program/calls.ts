@@ -205,6 +205,19 @@ export const statxPath = (dirFd: FdArg, path: Text, unique: boolean, extra?: Ext
   ...extra,
 })
 
+/** statx(fd, "", AT_EMPTY_PATH, …): which file it is, and since when it is as it is */
+export const statxFile = (what: FdArg, extra?: Extra): Step => ({
+  call: 'statx',
+  args: [
+    fd(what),
+    text(''),
+    int(f.AT_EMPTY_PATH, 'AT'),
+    int(f.STATX_INO | f.STATX_TYPE | f.STATX_MODE | f.STATX_CTIME | f.STATX_SIZE, 'STATX'),
+    { kind: 'out', what: 'statx' },
+  ],
+  ...extra,
+})
+
 /** Expects the same directory: device and inode. */
 export const sameInode = (identity: { dev: bigint; ino: bigint }) => [
   { field: statxField.ino, value: identity.ino },

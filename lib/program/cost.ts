@@ -4,8 +4,8 @@
  *
  * The rules, measured by tracing Linux 6.18: `namespace_sem` is taken for writing by every clone of a
  * tree, every attach, every change of propagation, every unmount, and every close of a tree that is
- * still detached. The last two wait for an RCU grace period; the end of an overlay superblock waits for
- * one more. Everything else (contexts, layers, CREATE, fsmount) only reads.
+ * still detached. The last two wait for an RCU grace period; the end of a superblock, of overlay or of an
+ * image of erofs, waits for one more. Everything else (contexts, layers, CREATE, fsmount) only reads.
  */
 import * as f from '../flags.js'
 import type { Plan } from './plan.js'

@@ -185,6 +185,10 @@ export const statxField = {
   mode: { offset: 28, width: 2, name: 'stx_mode' },
   attributes: { offset: 8, width: 8, name: 'stx_attributes' },
   ino: { offset: 32, width: 8, name: 'stx_ino' },
+  size: { offset: 40, width: 8, name: 'stx_size' },
+  /** seconds; nanoseconds are a field of their own */
+  ctime: { offset: 96, width: 8, name: 'stx_ctime.tv_sec' },
+  ctimeNanoseconds: { offset: 104, width: 4, name: 'stx_ctime.tv_nsec' },
   /** major and minor number as one field */
   dev: { offset: 136, width: 8, name: 'stx_dev' },
   mountId: { offset: 144, width: 8, name: 'stx_mnt_id' },

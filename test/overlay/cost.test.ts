@@ -3,12 +3,13 @@
  * of namespace_sem and grace periods that follow from them. A child process loads dist/, does each case
  * between two marks, and prints what it had explained.
  */
-import t from 'tap'
-import type { Cost } from '../../lib/index.js'
+import t, { type Test } from 'tap'
+import type { Cost, LayerSource } from '../../lib/index.js'
 import { dist } from '../support/child.js'
+import { hasMkfsErofs, imagesOf } from '../support/images.js'
 import { lockWrites } from '../support/lock-writes.js'
 import { all, privileged, programs } from '../support/needs.js'
-import { ways } from '../support/rungs.js'
+import { type Way, ways } from '../support/rungs.js'
 import { scratch } from '../support/scratch.js'
 import { between, type Syscall, straceModule, tally } from '../support/strace.js'
 
@@ -99,18 +100,35 @@ const cases: readonly Case[] = [
   },
 ]
 
+/** With layers that are images: two of the stack's own, and two that no stack has mounted. */
+const imageCases: readonly Case[] = [
+  mount('images', at('images')),
+  mount('images, own mapping', `{ ...${at('own')}, idmap: mapping(7) }`, { idmap: true }),
+  mount('an image alone', target('alone'), {}, 'one'),
+  mount(
+    'an image alone, own mapping',
+    `{ ...${target('alone2')}, idmap: mapping(8) }`,
+    { idmap: true },
+    'one',
+  ),
+  // with a mapping, what is closed is not all closed together
+  { ...once('images', `{ lowerdir: unused, ...${at('once')} }`), not: 'detached-tree' },
+  { ...once('an image', `{ lowerdir: unused.slice(0, 1), ...${target('once')} }`), not: 'detached-tree' },
+]
+
 /** Each case between marks of its own; what it had explained goes to standard output, a line a case. */
 const script = (
   rung: string,
   idmap: unknown,
-  lowerdir: readonly string[],
+  lowerdir: readonly LayerSource[],
+  unused: readonly LayerSource[],
   dir: string,
   wanted: readonly Case[],
 ) => `
 import { mkdirSync } from 'node:fs'
 import { explain, features, Mounter } from ${JSON.stringify(dist('index.js'))}
 import * as reap from ${JSON.stringify(dist('overlay/reap.js'))}
-const [rung, idmap, lowerdir] = ${JSON.stringify([rung, idmap ?? null, lowerdir])}
+const [rung, idmap, lowerdir, unused] = ${JSON.stringify([rung, idmap ?? null, lowerdir, unused])}
 const mapping = (n) => {
   const range = [{ inside: 0, outside: 65536 * (10 + n), length: 65536 }]
   return { uid: range, gid: range }
@@ -155,36 +173,60 @@ await one.close()
 await mounter.close()
 `
 
-for (const { rung, idmap } of ways) {
-  t.test(
-    `${rung}: what explain says is what strace counts`,
-    all(privileged, programs('strace')),
-    async (t) => {
-      const area = scratch(t)
-      const wanted = cases.filter((one) => (idmap || !one.idmap) && one.not !== rung)
-      const text = script(rung, idmap, area.layers(3), area.mkdir('c'), wanted)
-      const { status, stdout, stderr, calls } = await straceModule(text)
-      t.equal(status, 0, stderr)
-      const explained = stdout
-        .trim()
-        .split('\n')
-        .map((line): Cost => JSON.parse(line))
-      t.equal(explained.length, wanted.length)
-      for (const [i, { name, act }] of wanted.entries()) {
-        const cost = explained[i] as Cost
-        const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOurs)
-        t.same(tally(made), cost.calls, `${name}: calls`)
-        t.equal(made.length, cost.syscalls, `${name}: their sum`)
-        const { writes, grace } = lockWrites(
-          made,
-          calls.slice(0, calls.indexOf(made[0] as Syscall)),
-          !name.includes('clone'),
-        )
-        t.equal(writes, cost.namespaceSemWrites, `${name}: writers of namespace_sem`)
-        t.equal(grace, cost.gracePeriods, `${name}: grace periods`)
-        t.equal(cost.temporaryMounts, 0, `${name}: nothing that others can see`)
-        t.ok(made.length > 0, act)
-      }
-    },
-  )
+/** Runs the cases of a rung under strace, and compares. */
+async function compare(
+  t: Test,
+  { rung, idmap }: Way,
+  cases: readonly Case[],
+  lowerdir: readonly LayerSource[],
+  unused: readonly LayerSource[],
+  dir: string,
+): Promise<void> {
+  const wanted = cases.filter((one) => (idmap || !one.idmap) && one.not !== rung)
+  const text = script(rung, idmap, lowerdir, unused, dir, wanted)
+  const { status, stdout, stderr, calls } = await straceModule(text)
+  t.equal(status, 0, stderr)
+  const explained = stdout
+    .trim()
+    .split('\n')
+    .map((line): Cost => JSON.parse(line))
+  t.equal(explained.length, wanted.length)
+  for (const [i, { name, act }] of wanted.entries()) {
+    const cost = explained[i] as Cost
+    const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOurs)
+    t.same(tally(made), cost.calls, `${name}: calls`)
+    t.equal(made.length, cost.syscalls, `${name}: their sum`)
+    const { writes, grace } = lockWrites(
+      made,
+      calls.slice(0, calls.indexOf(made[0] as Syscall)),
+      !name.includes('clone'),
+    )
+    t.equal(writes, cost.namespaceSemWrites, `${name}: writers of namespace_sem`)
+    t.equal(grace, cost.gracePeriods, `${name}: grace periods`)
+    t.equal(cost.temporaryMounts, 0, `${name}: nothing that others can see`)
+    t.ok(made.length > 0, act)
+  }
+}
+
+for (const way of ways) {
+  const title = `${way.rung}: what explain says is what strace counts`
+  t.test(title, all(privileged, programs('strace')), async (t) => {
+    const area = scratch(t)
+    await compare(t, way, cases, area.layers(3), [], area.mkdir('c'))
+  })
+
+  t.test(`${title}, of images`, all(privileged, programs('strace'), hasMkfsErofs), async (t) => {
+    const area = scratch(t)
+    const layers = area.layers(4)
+    const { images } = imagesOf(area, layers)
+    const [lowerdir, unused] = [images.slice(0, 2), images.slice(2)]
+    await compare(
+      t,
+      way,
+      imageCases,
+      [...lowerdir, ...layers.slice(2)],
+      [...unused, layers[0]!],
+      area.mkdir('c'),
+    )
+  })
 }

@@ -144,8 +144,8 @@ t.test('wrong types of every option', async (t) => {
     ['attributes', [null, 1, 'ro', []], 'an object'],
     ['propagation', [null, 1, true], 'of type string'],
     ['idmap', [null, 1, '0:0:1'], 'an object { uid, gid } or { userns }'],
-    ['lowerdir', [undefined, null, '/a', {}, 7], 'an array of paths, Buffers or fds'],
-    ['datadir', [null, '/a', {}], 'an array of paths, Buffers or fds'],
+    ['lowerdir', [undefined, null, '/a', {}, 7], 'an array of paths, Buffers, fds or images'],
+    ['datadir', [null, '/a', {}], 'an array of paths, Buffers, fds or images'],
   ]
   for (const [name, wrong, expected] of table) {
     const parse = ['lowerdir', 'datadir'].includes(name) ? stack : mount
@@ -176,12 +176,12 @@ t.test('wrong values', async (t) => {
   sparse[1] = '/a'
   const table: [() => unknown, string, string][] = [
     [() => stack({ lowerdir: [] }), value, '"options.lowerdir" argument must hold at least one layer'],
-    [() => stack({ lowerdir: ['/a', null] }), type, '"options.lowerdir[1]" argument must be of type string, Buffer or a number (an fd)'],
+    [() => stack({ lowerdir: ['/a', null] }), type, '"options.lowerdir[1]" argument must be of type string, Buffer, a number (an fd) or an image ({ image })'],
     [() => stack({ lowerdir: sparse }), type, '"options.lowerdir[0]"'],
     [() => stack({ lowerdir: ['/a', ''] }), value, '"options.lowerdir[1]" argument must not be empty'],
     [() => stack({ lowerdir: ['/a', b('/a\0')] }), value, '"options.lowerdir[1]" argument must not hold a NUL'],
     [() => stack({ lowerdir: ['\ud800'] }), value, '"options.lowerdir[0]" argument must not hold a lone'],
-    [() => stack({ datadir: ['/a', {}] }), type, '"options.datadir[1]"'],
+    [() => stack({ datadir: ['/a', []] }), type, '"options.datadir[1]"'],
     ...fds.map((fd): [() => unknown, string, string] => [() => stack({ lowerdir: [fd] }), range, '"options.lowerdir[0]" is out of range. It must be an open fd']),
     [() => mount({ upperdir: '/u' }), value, `"options.workdir" argument is missing: ${both}`],
     [() => mount({ workdir: '/w' }), value, `"options.upperdir" argument is missing: ${both}`],

@@ -1,8 +1,9 @@
 import t from 'tap'
 import { parseIdmap } from '../../lib/idmap.js'
+import { planLook } from '../../lib/overlay/look.js'
 import { MappingCache } from '../../lib/overlay/mappings.js'
 import { parseStack } from '../../lib/overlay/spec.js'
-import { candidates, layerName, planLook, planTrees, type Seen } from '../../lib/overlay/trees.js'
+import { candidates, layerName, planTrees, type Seen } from '../../lib/overlay/trees.js'
 import { renderPlan } from '../../lib/program/explain.js'
 import { held, type Plan } from '../../lib/program/plan.js'
 import { type Step, statxField } from '../../lib/program/step.js'
@@ -20,7 +21,7 @@ const lines = (plan: Plan) =>
 t.test('the first look at layers', async (t) => {
   const odd = Buffer.from([0x2f, 0xff])
   const spec = parseStack({ lowerdir: ['/l/1', odd, 7] })
-  const { plan, reports } = planLook(spec, newest)
+  const { plan, directories } = planLook(spec, newest)
   t.same(lines(plan), [
     'openat(AT_FDCWD, "/l/1", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_PATH, 0) = /l/1',
     'statx(/l/1, "", AT_EMPTY_PATH, …)',
@@ -33,7 +34,7 @@ t.test('the first look at layers', async (t) => {
     plan.outputs.map(({ name }) => name),
     [0, 1, 2].map((i) => layerName(spec, i)),
   )
-  reports.forEach((report, i) => {
+  directories.forEach(({ report }, i) => {
     t.equal(plan.at(2 * i + 1), report)
     t.match(report, { report: true, subject: { option: 'lowerdir', index: i } })
   })

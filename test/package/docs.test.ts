@@ -81,7 +81,15 @@ t.test('every exported name has a comment, and is in the documentation', async (
 })
 
 t.test('every option is in the documentation', async (t) => {
-  const options = ['StackOptions', 'StackMountOptions', 'OverlayOptions', 'MountAttributes', 'MounterOptions']
+  const options = [
+    'StackOptions',
+    'ImageLayer',
+    'ImageOptions',
+    'StackMountOptions',
+    'OverlayOptions',
+    'MountAttributes',
+    'MounterOptions',
+  ]
   for (const name of [...options, 'UnmountOptions', 'AttachOptions', 'CallOptions', 'Features', 'Cost']) {
     const members = membersOf(byName(name))
     t.ok(members.length > 0, name)
@@ -150,9 +158,13 @@ t.test('every hint', async (t) => {
   const causes = readdirSync(join(root, 'lib/diagnose')).map((name) => `diagnose/${name}`)
   const hints = [
     ...['diagnose.ts', ...causes].flatMap((file) => textsIn(file, ts.isSourceFile)),
-    ...['overlay/compose.ts', 'overlay/check-upper.ts', 'overlay/unmount.ts', 'sys/fsconfig.ts'].flatMap(
-      (f) => textsIn(f, namedHint),
-    ),
+    ...[
+      'overlay/compose.ts',
+      'overlay/check-upper.ts',
+      'overlay/images.ts',
+      'overlay/unmount.ts',
+      'sys/fsconfig.ts',
+    ].flatMap((f) => textsIn(f, namedHint)),
   ]
   t.ok(hints.length > 40, `${hints.length} were found`)
   for (const hint of hints) t.ok(errorsPage.includes(hint), hint)

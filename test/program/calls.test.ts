@@ -89,6 +89,12 @@ const table: Record<string, readonly [Step, string][]> = {
       'statx(out, "", AT_EMPTY_PATH, STATX_TYPE|STATX_MODE|STATX_NLINK|STATX_UID|STATX_GID|STATX_INO|STATX_MNT_ID, statx)',
     ],
   ],
+  statxFile: [
+    [
+      c.statxFile(out),
+      'statx(out, "", AT_EMPTY_PATH, STATX_TYPE|STATX_MODE|STATX_CTIME|STATX_INO|STATX_SIZE, statx)',
+    ],
+  ],
   statxPath: [
     [
       c.statxPath(cwd, 'a', true),

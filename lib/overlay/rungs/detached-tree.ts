@@ -31,6 +31,8 @@ export function plan(input: RungInput): Composition {
     // a group whose layers were all renamed has none left
     const isUsed = (i: number) => layers.list.some(({ group }) => group === i)
     b.note('a mapping used once: its tree is closed later, with up to 64 others (1 more write)')
+    const images = layers.list.filter(({ isImage }) => isImage).length
+    if (images > 0) b.note(`a mapping used once, and images: a clone of each of them (${images} more writes)`)
     return {
       prepare: () => {
         for (const [i, { root }] of layers.groups.entries()) {
