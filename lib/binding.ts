@@ -119,6 +119,10 @@ export interface PoolBinding {
   closePool(pool: number): void
   /** called with results (program/result.ts) one after the other, so many words; valid until it returns */
   setDispatcher(dispatch: (results: Uint8Array, words: number) => void): void
+  /** the loop is woken when so many results wait; 1, as it begins, for each */
+  wakeFor(results: number): void
+  /** calls the dispatcher with the results that wait */
+  deliver(): void
   /** closes an fd that a program handed out: 0, or -EBADF if it is none */
   closeOwned(fd: number): number
   /** gives such an fd to the caller: it survives the environment; false if it is none */
@@ -159,16 +163,15 @@ export interface ClaimBinding {
 
 export type Binding = SysBinding & PoolBinding & ClaimBinding
 
-let loaded: Binding | undefined
-
 /**
- * The addon, loaded when something of it is first used: planning and printing work where it cannot be.
+ * The addon, loaded when something of it is first used: planning and printing work where it cannot be. Until then
+ * it is a stand-in, which importers lose sight of once it has loaded.
  * A failure to load is an Error with code ERR_OVERLAYFD_ADDON that says what was tried.
  */
-export const binding: Binding = new Proxy({} as Binding, {
+export let binding: Binding = new Proxy({} as Binding, {
   get: (_, name) => {
-    loaded ??= load()
-    return loaded[name as keyof Binding]
+    binding = load()
+    return binding[name as keyof Binding]
   },
 })
 

@@ -14,7 +14,7 @@ import * as image from './diagnose/images.js'
 import { fdElsewhere, notClonedByOverlay, targetElsewhere } from './diagnose/mounts.js'
 import { MountError, refine } from './errors.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
-import { failedStep } from './program/pool.js'
+import { failedStep } from './program/outcome.js'
 
 interface Row {
   readonly calls: readonly string[]

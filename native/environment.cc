@@ -115,14 +115,30 @@ void Environment::Append(Job* job, std::vector<uint32_t>* words) {
   (*words)[begin] = static_cast<uint32_t>(words->size() - begin);
 }
 
+bool Environment::MustWake() {
+  if (woken_ || completed_.size() < wake_for_) return false;
+  woken_ = true;
+  return true;
+}
+
 void Environment::Complete(std::shared_ptr<Job> job) {
-  bool first;
+  bool wake;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    first = completed_.empty();
     completed_.push_back(std::move(job));
+    wake = MustWake();
   }
-  if (first) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+  if (wake) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+}
+
+void Environment::WakeFor(uint32_t results) {
+  bool wake;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    wake_for_ = std::max(results, 1U);
+    wake = !completed_.empty() && MustWake();
+  }
+  if (wake) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
 }
 
 void Environment::Deliver(napi_env env, napi_value, void* context, void*) {
@@ -135,6 +151,7 @@ void Environment::DeliverAll() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs.swap(completed_);
+    woken_ = false;
   }
   pending_ -= static_cast<uint32_t>(jobs.size());
   if (pending_ == 0 && !jobs.empty()) napi_unref_threadsafe_function(env_, wake_);

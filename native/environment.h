@@ -1,7 +1,8 @@
 // What one JavaScript environment (the main thread, or a worker) has of pools, results and fds.
 //
 //   submit    JS gives a program to a pool; the loop is kept alive while a result is owed
-//   complete  an owned thread appends the job to `completed` and wakes the loop once
+//   complete  an owned thread appends the job to `completed` and wakes the loop, once for as many as
+//             JS wants to be woken for; meanwhile it comes for them by itself
 //   deliver   the JS thread writes the results of all of them into one buffer, and calls the
 //             dispatcher once
 //   teardown  pools are stopped and joined, results nobody saw are dropped with their fds, and the
@@ -51,6 +52,10 @@ class Environment {
   bool has_dispatcher() const { return !dispatcher_.IsEmpty(); }
   // Called with the buffer and the number of words in it, which are valid until it returns.
   void SetDispatcher(Napi::Function dispatcher) { dispatcher_ = Napi::Persistent(dispatcher); }
+  // The loop is woken when so many results wait for it.
+  void WakeFor(uint32_t results);
+  // Calls the dispatcher with what has ended by now.
+  void DeliverAll();
   void Submit(Pool* pool, std::shared_ptr<Job> job);
   void Drain(Pool* pool, std::shared_ptr<Job> job);
 
@@ -70,7 +75,7 @@ class Environment {
   void Complete(std::shared_ptr<Job> job);  // owned threads
   void Expect(const std::shared_ptr<Job>& job);
   static void Deliver(napi_env env, napi_value, void* context, void*);
-  void DeliverAll();
+  bool MustWake();
 
   const napi_env env_;
   napi_threadsafe_function wake_ = nullptr;
@@ -93,4 +98,6 @@ class Environment {
   uint32_t pending_ = 0;
   std::mutex mutex_;
   std::vector<std::shared_ptr<Job>> completed_;
+  uint32_t wake_for_ = 1;
+  bool woken_ = false;
 };

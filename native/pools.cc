@@ -258,6 +258,18 @@ Napi::Value SetDispatcher(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// wakeFor(results: number): void   the loop is woken when so many results wait
+Napi::Value WakeFor(const Napi::CallbackInfo& info) {
+  Environment::Of(info.Env())->WakeFor(Number(info, 0));
+  return info.Env().Undefined();
+}
+
+// deliver(): void   calls the dispatcher with what waits
+Napi::Value Deliver(const Napi::CallbackInfo& info) {
+  Environment::Of(info.Env())->DeliverAll();
+  return info.Env().Undefined();
+}
+
 // closeOwned(fd: number): number   0, or -EBADF when the fd is none of ours
 Napi::Value CloseOwned(const Napi::CallbackInfo& info) {
   const int fd = static_cast<int>(Number(info, 0));
@@ -310,6 +322,8 @@ void InitPools(Napi::Env env, Napi::Object exports) {
   exports.Set("abort", Napi::Function::New<Abort>(env));
   exports.Set("closePool", Napi::Function::New<ClosePool>(env));
   exports.Set("setDispatcher", Napi::Function::New<SetDispatcher>(env));
+  exports.Set("wakeFor", Napi::Function::New<WakeFor>(env));
+  exports.Set("deliver", Napi::Function::New<Deliver>(env));
   exports.Set("closeOwned", Napi::Function::New<CloseOwned>(env));
   exports.Set("disown", Napi::Function::New<Disown>(env));
   exports.Set("ownedFds", Napi::Function::New<OwnedFds>(env));

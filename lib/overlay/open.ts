@@ -7,8 +7,9 @@
  * its own.
  */
 import type { Flow } from '../program/flow.js'
+import { type Outcome, UnexpectedError } from '../program/outcome.js'
 import { held } from '../program/plan.js'
-import { type Outcome, type Pool, UnexpectedError } from '../program/pool.js'
+import type { Pool } from '../program/pool.js'
 import { type Identity, identityOf } from '../program/result.js'
 import type { Slot } from '../program/step.js'
 import { relativeTo } from './bytes.js'

@@ -8,8 +8,8 @@
  */
 import { binding } from '../binding.js'
 import * as c from '../program/calls.js'
+import type { Outcome } from '../program/outcome.js'
 import { held } from '../program/plan.js'
-import type { Outcome } from '../program/pool.js'
 import type { IntArg, Step, Text } from '../program/step.js'
 
 const IN_NONBLOCK = 0x800

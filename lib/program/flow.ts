@@ -10,8 +10,10 @@
  *     …
  *   }
  */
+
+import type { Outcome } from './outcome.js'
 import type { Plan } from './plan.js'
-import type { Done, Outcome, Pool, Trace } from './pool.js'
+import type { Done, Pool, Trace } from './pool.js'
 import type { Fill } from './step.js'
 
 export interface Request {

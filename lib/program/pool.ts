@@ -2,60 +2,17 @@
  * Runs plans on owned threads: the one place where a plan becomes a native call.
  *
  * A plan that is run with fills is sent to the addon once, and kept there as long as it is kept here; each run
- * crosses with what fills its holes and nothing else. A failure becomes a MountError here, with the failing call printed from
- * the plan's own step. What a caller may want to know of an expectation that was not met is in `UnexpectedError`.
+ * crosses with what fills its holes and nothing else.
  */
 import { binding } from '../binding.js'
-import { invalidState, MountError, SyscallError } from '../errors.js'
+import { SyscallError } from '../errors.js'
 import { whenAborted } from './abort.js'
+import { expect, listen, nextJob, viewOf } from './delivery.js'
 import { encode, encodeFills, encodeRuns } from './encode.js'
-import { renderCall, shownInErrors } from './explain.js'
-import { fillStep } from './fill.js'
+import { AbortedError, conclude, type Outcome } from './outcome.js'
 import type { Plan } from './plan.js'
-import { decodeResult, type ProgramResult, type Timing } from './result.js'
-import type { Fill, Step } from './step.js'
-
-/** A program that ran to its end, or to the step that answers. */
-export interface Outcome {
-  readonly plan: Plan
-  /** fds in the order of the plan's outputs */
-  readonly outputs: readonly number[]
-  /** number of what it has claimed; 0 if that is nothing */
-  readonly claim: number
-  /** what a `report` step filled; to be read before another program is waited for */
-  report(step: Step): Buffer | undefined
-  /** the same, to be kept for longer */
-  copy(): Outcome
-}
-
-/** A step found something else than its plan expected: a swapped directory, a mount that is not ours. */
-export class UnexpectedError extends Error {
-  readonly plan: Plan
-  /** index of it, and itself with the holes filled */
-  readonly index: number
-  readonly step: Step
-  /** the statx or statfs buffer that differed */
-  readonly found: Buffer
-
-  constructor(plan: Plan, index: number, step: Step, found: Buffer) {
-    super(`unexpected result of ${renderCall(step)}`)
-    this.plan = plan
-    this.index = index
-    this.step = step
-    this.found = found
-  }
-}
-
-/** What of a failed program is for diagnose.ts and compose.ts: errors are for users, steps are not. */
-interface Failure {
-  readonly step: Step
-  readonly claim: number
-}
-const failures = new WeakMap<MountError, Failure>()
-/** The failing step of a MountError. */
-export const failedStep = (error: MountError): Step | undefined => failures.get(error)?.step
-/** The claim that was in the way of a step that failed with EBUSY. */
-export const claimInTheWay = (error: MountError): number => failures.get(error)?.claim ?? 0
+import { decodeResult, type Timing } from './result.js'
+import type { Fill } from './step.js'
 
 /** Told once how a program has ended: an outcome, or an error. */
 export type Done = (error: unknown, outcome: Outcome | undefined) => void
@@ -67,31 +24,6 @@ export interface Trace {
 
 /** What of a flow's request concerns the pool. */
 type Runnable = { readonly plan: Plan; readonly fills?: readonly Fill[] | undefined }
-
-/** What is to be done with the result of a job. */
-const waiting = new Map<number, (result: ProgramResult) => void>()
-let lastJob = 0
-let dispatching = false
-
-/** Of the memory that the addon writes results to. */
-const views = new WeakMap<Uint8Array, DataView>()
-
-function viewOf(memory: Uint8Array): DataView {
-  const view = views.get(memory) ?? new DataView(memory.buffer, memory.byteOffset, memory.byteLength)
-  views.set(memory, view)
-  return view
-}
-
-function dispatch(memory: Uint8Array, words: number): void {
-  const view = viewOf(memory)
-  for (let at = 0; at < words; ) {
-    const result = decodeResult(view, at)
-    at += result.words
-    const ended = waiting.get(result.job)
-    waiting.delete(result.job)
-    ended?.(result)
-  }
-}
 
 export interface PoolOptions {
   /** name of the threads, at most 15 bytes */
@@ -118,7 +50,7 @@ export interface PoolCounts {
 const dropped = new FinalizationRegistry<number>((id) => {
   // what has answered may still be running
   const job = nextJob()
-  waiting.set(job, () => binding.closePool(id))
+  expect(job, () => binding.closePool(id))
   binding.drain(id, job)
 })
 
@@ -146,10 +78,7 @@ export class Pool {
   #waiters: { readonly fewerThan: number; readonly resolve: () => void }[] = []
 
   constructor({ name, threads, cpus }: PoolOptions) {
-    if (!dispatching) {
-      binding.setDispatcher(dispatch)
-      dispatching = true
-    }
+    listen()
     const id = binding.createPool(name, threads, cpus)
     if (id < 0) {
       throw new SyscallError({ errno: -id, syscall: 'pthread_create', call: `pthread_create(${name})` })
@@ -236,7 +165,7 @@ export class Pool {
   ): void {
     const forget = signal && whenAborted(signal, () => binding.abort(this.#id, job))
     this.#pending++
-    waiting.set(job, (result) => {
+    expect(job, (result) => {
       forget?.()
       this.#ended()
       if (result.isStranded) this.#isSpoilt = true
@@ -306,7 +235,7 @@ export class Pool {
     return new Promise((resolve) => {
       const job = nextJob()
       this.#pending++
-      waiting.set(job, () => {
+      expect(job, () => {
         this.#ended()
         resolve()
       })
@@ -336,72 +265,4 @@ export class Pool {
     binding.closePool(this.#id)
     dropped.unregister(this)
   }
-}
-
-class AbortedError extends Error {}
-
-/** Numbers are reused after 2^32, long after their jobs are gone. */
-function nextJob(): number {
-  do lastJob = (lastJob + 1) >>> 0
-  while (waiting.has(lastJob))
-  return lastJob
-}
-
-class Finished implements Outcome {
-  readonly plan: Plan
-  readonly outputs: readonly number[]
-  readonly #result: ProgramResult
-
-  constructor(plan: Plan, result: ProgramResult) {
-    this.plan = plan
-    this.outputs = result.outputs
-    this.#result = result
-  }
-
-  get claim(): number {
-    return this.#result.claim
-  }
-
-  report(step: Step): Buffer | undefined {
-    return this.#result.hasReports ? this.#result.report(this.plan.indexOf(step)) : undefined
-  }
-
-  copy(): Outcome {
-    return new Finished(this.plan, this.#result.copy())
-  }
-}
-
-function conclude(plan: Plan, fills: readonly Fill[] | undefined, result: ProgramResult): Outcome {
-  switch (result.status) {
-    case 'done':
-      return new Finished(plan, result)
-    case 'aborted':
-      throw new AbortedError('aborted')
-    case 'malformed':
-      throw new Error(`overlayfd: the addon refused the program of plan ${plan.title}`)
-    case 'refused':
-      throw invalidState(
-        'no thread is left that could be brought back from another mount namespace: try again',
-      )
-  }
-  const step = fillStep(plan.at(result.step)!, fills ?? [])
-  const found = result.report(result.step)
-  if (result.status === 'unexpected' && found) {
-    throw new UnexpectedError(plan, result.step, step, Buffer.from(found))
-  }
-  throw failure(step, result)
-}
-
-function failure(step: Step, result: ProgramResult): MountError {
-  const { path } = step.subject ?? {}
-  const error = new MountError({
-    errno: result.errno,
-    syscall: step.call,
-    call: renderCall(step, shownInErrors),
-    path: path as Uint8Array | string | undefined,
-    log: result.log,
-    step: result.step,
-  })
-  failures.set(error, { step, claim: result.claim })
-  return error
 }

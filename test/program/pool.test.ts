@@ -7,8 +7,9 @@ import { binding } from '../../lib/binding.js'
 import { MountError } from '../../lib/errors.js'
 import * as f from '../../lib/flags.js'
 import * as c from '../../lib/program/calls.js'
+import { failedStep, type Outcome, UnexpectedError } from '../../lib/program/outcome.js'
 import { cwd, type Plan } from '../../lib/program/plan.js'
-import { failedStep, type Outcome, Pool, UnexpectedError } from '../../lib/program/pool.js'
+import { Pool } from '../../lib/program/pool.js'
 import { identityOf } from '../../lib/program/result.js'
 import { statxField } from '../../lib/program/step.js'
 import { dist, run } from '../support/child.js'
@@ -219,6 +220,17 @@ test('a pool is closed as soon as its last job has answered', (t) => {
 
 type Dispatch = (memory: Uint8Array, words: number) => void
 
+/** The module over another addon. */
+const poolOver = async (t: Test, addon: object) => {
+  const over = { '../../lib/binding.js': { binding: addon } }
+  const path = '../../lib/program/delivery.js'
+  const delivery = await t.mockImport<typeof import('../../lib/program/delivery.js')>(path, over)
+  return t.mockImport<typeof import('../../lib/program/pool.js')>('../../lib/program/pool.js', {
+    ...over,
+    [path]: delivery,
+  })
+}
+
 /** The pool over an addon that does nothing, which tells what it was asked for. */
 const mockedPool = async (t: Test) => {
   const calls: string[] = []
@@ -232,10 +244,7 @@ const mockedPool = async (t: Test) => {
     submit: (pool: number, job: number) => calls.push(`submit ${pool} ${job}`),
     abort: (pool: number, job: number) => calls.push(`abort ${pool} ${job}`),
   }
-  const { Pool: Mocked } = await t.mockImport<typeof import('../../lib/program/pool.js')>(
-    '../../lib/program/pool.js',
-    { '../../lib/binding.js': { binding: addon } },
-  )
+  const { Pool: Mocked } = await poolOver(t, addon)
   const pool = new Mocked({ name: 'x', threads: 1, cpus: [] })
   /** Hands the pool results: job, status, step, errno of each. */
   const answer = (...heads: [job: number, ...rest: number[]][]) => {
@@ -278,10 +287,7 @@ t.test('results of many programs come together', async (t) => {
 })
 
 t.test('a pool that cannot be made', async (t) => {
-  const { Pool: Mocked } = await t.mockImport<typeof import('../../lib/program/pool.js')>(
-    '../../lib/program/pool.js',
-    { '../../lib/binding.js': { binding: { setDispatcher() {}, createPool: () => -errno.EAGAIN } } },
-  )
+  const { Pool: Mocked } = await poolOver(t, { setDispatcher() {}, createPool: () => -errno.EAGAIN })
   t.throws(() => new Mocked({ name: 'x', threads: 1, cpus: [] }), {
     name: 'SyscallError',
     code: 'EAGAIN',

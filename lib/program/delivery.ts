@@ -1,0 +1,91 @@
+/**
+ * Jobs and how their results come back: the addon calls the dispatcher with the results of many.
+ *
+ * A thread that has a result wakes the event loop, which costs both of them more than a short program does. With many
+ * programs under way the loop is woken once for several, and comes by itself after a millisecond for those that nobody
+ * woke it for: what network drivers call interrupt moderation. With few under way each result wakes it.
+ */
+import { setTimeout } from 'node:timers'
+import { binding } from '../binding.js'
+import { decodeResult, type ProgramResult } from './result.js'
+
+/** What is to be done with the result of a job. */
+const waiting = new Map<number, (result: ProgramResult) => void>()
+let lastJob = 0
+
+/** A number that no job has. They are used again after 2^32, long after their jobs are gone. */
+export function nextJob(): number {
+  do lastJob = (lastJob + 1) >>> 0
+  while (waiting.has(lastJob))
+  return lastJob
+}
+
+/** Says who is told the result of a job; valid until he returns. */
+export function expect(job: number, ended: (result: ProgramResult) => void): void {
+  waiting.set(job, ended)
+}
+
+let listening = false
+
+/** Results are awaited from now on. */
+export function listen(): void {
+  if (listening) return
+  binding.setDispatcher(dispatch)
+  listening = true
+}
+
+/** Of the memory that the addon writes results to. */
+const views = new WeakMap<Uint8Array, DataView>()
+
+export function viewOf(memory: Uint8Array): DataView {
+  const view = views.get(memory) ?? new DataView(memory.buffer, memory.byteOffset, memory.byteLength)
+  views.set(memory, view)
+  return view
+}
+
+function dispatch(memory: Uint8Array, words: number): void {
+  const view = viewOf(memory)
+  for (let at = 0; at < words; ) {
+    const result = decodeResult(view, at)
+    at += result.words
+    const ended = waiting.get(result.job)
+    waiting.delete(result.job)
+    ended?.(result)
+  }
+  hasCome = true
+  moderate(wantedFor(waiting.size))
+}
+
+/** How many results the loop is woken for. */
+let wakeFor = 1
+/** since the timer was set */
+let hasCome = false
+let timer: NodeJS.Timeout | undefined
+
+/** With so many jobs awaited: a twelfth to a sixth of them, so that the threads never run dry meanwhile. */
+function wantedFor(awaited: number): number {
+  let wanted = 1
+  while (wanted < 16 && awaited >= 12 * wanted) wanted *= 2
+  return wanted
+}
+
+function moderate(wanted: number): void {
+  if (wanted === wakeFor) return
+  if (wakeFor === 1) comeSoon()
+  wakeFor = wanted
+  binding.wakeFor(wanted)
+}
+
+function comeSoon(): void {
+  hasCome = false
+  if (timer === undefined) timer = setTimeout(come, 1).unref()
+  else timer.refresh()
+}
+
+function come(): void {
+  if (wakeFor === 1) return
+  binding.deliver()
+  // they take long: whoever ends wakes
+  if (!hasCome) moderate(1)
+  else if (wakeFor > 1) comeSoon()
+}
