@@ -27,7 +27,11 @@ function inDocs(): string[] {
 /** As code: between backticks, perhaps as part of an expression. */
 const isNamed = (name: string) => new RegExp(`\`[^\`]*\\b${name}\\b[^\`]*\``).test(reference)
 
-const entries = { index: join(root, 'lib/index.ts'), sys: join(root, 'lib/sys.ts') }
+const entries = {
+  index: join(root, 'lib/index.ts'),
+  sys: join(root, 'lib/sys.ts'),
+  rootless: join(root, 'lib/rootless.ts'),
+}
 const program = ts.createProgram(Object.values(entries), {
   module: ts.ModuleKind.NodeNext,
   moduleResolution: ts.ModuleResolutionKind.NodeNext,
@@ -65,7 +69,7 @@ const publicMembers = (symbol: ts.Symbol) => membersOf(symbol).filter((member) =
 const byName = (name: string) => exportsOf(entries.index).find((symbol) => symbol.name === name)!
 
 t.test('every exported name has a comment, and is in the documentation', async (t) => {
-  const exported = exportsOf(entries.index)
+  const exported = [...exportsOf(entries.index), ...exportsOf(entries.rootless)]
   t.ok(exported.length > 20, 'the list is there')
   for (const symbol of exported) {
     t.ok(commentOf(symbol), `${symbol.name} has a comment`)

@@ -25,6 +25,7 @@ export const house = [
   // what is mounted, and what a mount is: the handle of a rootfs is one of a mount, and both go by the same plans
   { part: 'overlay', files: /^(overlay\/|mount\/|diagnose(\.ts$|\/))/ },
   { part: 'program', files: /^(program\/|tracing\.ts$)/ },
+  { part: 'rootless', files: /^rootless(\.ts$|\/)/ },
   { part: 'idmap', files: /^idmap\.ts$/ },
   { part: 'host', files: /^host\// },
   { part: 'sys', files: /^sys(\.ts$|\/)/ },
