@@ -8,8 +8,11 @@ import { Mounter } from './mounter.js'
 import { checkCall, checkKeys } from './overlay/call-options.js'
 import { parseRung, type RungChoice } from './overlay/choose.js'
 import { type Explanation, explainOverlay } from './overlay/explanation.js'
+import type { Leftover, ReconcileOptions } from './overlay/reconcile.js'
 import type { Rootfs } from './overlay/rootfs.js'
 import { type OverlayMountOptions, parseOverlay } from './overlay/spec.js'
+
+import type { PathLike } from './path.js'
 
 export { MountError, SyscallError } from './errors.js'
 export { type Features, features } from './host/features.js'
@@ -32,6 +35,7 @@ export type { ImageLayer, ImageOptions } from './overlay/image-spec.js'
 export { LayerStack } from './overlay/layer-stack.js'
 export { type GroupUnmountOptions, MountGroup } from './overlay/mount-group.js'
 export type { OverlayOptions } from './overlay/options.js'
+export type { Leftover, MountOwner, ReconcileOptions } from './overlay/reconcile.js'
 export { Rootfs } from './overlay/rootfs.js'
 export type { LayerSource, OverlayMountOptions, StackMountOptions, StackOptions } from './overlay/spec.js'
 export type { PathLike } from './path.js'
@@ -93,4 +97,41 @@ export function explain(
       : parseRung(how.rung, 'how.rung')
   const found = how.features === undefined ? features() : checkFeatures(how.features, 'how.features')
   return explainOverlay(spec, found, rung)
+}
+
+/**
+ * Lists what processes that have ended left mounted at and below a directory, and takes it down on request.
+ *
+ * Every overlay that this library makes, and the mount of every group, has a source that names its maker
+ * (`overlayfd:PIDNS/PID@START`, see `findmnt`). What is listed has one, and its maker is not known to be alive. A clone
+ * of one layer has its layer's source, and is not found. What was left on purpose (`release()`, or a process that
+ * mounts and exits), and what another process has taken over (`Rootfs.open`, `Rootfs.fromFd`), looks the same: where
+ * there is such, let `unmount` be a function that knows.
+ *
+ * Taken down are the topmost first, each once its id has shown that it is still the same, as `rootfs.unmount` does it;
+ * what this process has opened is left alone. Reads /proc/thread-self/mountinfo on the calling thread.
+ *
+ * @param dir symbolic links in it are followed
+ * @returns one entry for each, in the order in which they are taken down; what could not be is in its `error`
+ * @throws ENOENT, ENOTDIR, EACCES of node:fs for `dir` · what `unmount` throws, and then nothing was taken down · the
+ *   signal's reason; what has been taken down by then stays so · TypeError
+ * @see proc_pid_mountinfo(5), umount2(2)
+ */
+export async function reconcile(
+  dir: PathLike,
+  options: ReconcileOptions = {},
+  call: CallOptions = {},
+): Promise<Leftover[]> {
+  const { mounter = Mounter.default, signal } = checkCall(call, ['mounter', 'signal'])
+  return mounter.reconcile(dir, options, { signal })
+}
+
+/** As `reconcile`; blocks. */
+export function reconcileSync(
+  dir: PathLike,
+  options: ReconcileOptions = {},
+  call: Omit<CallOptions, 'signal'> = {},
+): Leftover[] {
+  const { mounter = Mounter.default } = checkCall(call, ['mounter'])
+  return mounter.reconcileSync(dir, options)
 }

@@ -11,6 +11,7 @@ import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
 import { closeOpened } from './overlay/open.js'
+import { type Leftover, type ReconcileOptions, reconcileFlow } from './overlay/reconcile.js'
 import { Rootfs, setDefaultRootfsOpener } from './overlay/rootfs.js'
 import {
   imageCount,
@@ -176,6 +177,23 @@ export class Mounter {
   /** @see Rootfs.fromFdSync */
   takeRootfsSync(fd: number): Rootfs {
     return driveSync(Rootfs.takeFlow(this.#host, fd))
+  }
+
+  /** @see reconcile */
+  async reconcile(
+    dir: PathLike,
+    options: ReconcileOptions = {},
+    call: { signal?: AbortSignal } = {},
+  ): Promise<Leftover[]> {
+    const { signal } = checkCall(call, ['signal'])
+    const flow = reconcileFlow(this.#host, dir, options)
+    signal?.throwIfAborted()
+    return drive(flow, signal)
+  }
+
+  /** @see reconcileSync */
+  reconcileSync(dir: PathLike, options: ReconcileOptions = {}): Leftover[] {
+    return driveSync(reconcileFlow(this.#host, dir, options))
   }
 
   /**

@@ -28,7 +28,8 @@ import type { Host } from './host.js'
 
 /** Others may pass through it, but not list who runs here. */
 const mode = '0711'
-const source = 'overlayfd-group'
+/** where /proc does not tell who makes it */
+const unmarked = 'overlayfd-group'
 
 export interface StagePlan {
   readonly plan: Plan
@@ -36,8 +37,13 @@ export interface StagePlan {
   readonly identity: Step
 }
 
-/** A stage at `target`; `byFd`: by an fs context. */
-export function planStage(target: Buffer, byFd: boolean, uniqueMountId: boolean): StagePlan {
+/** A stage at `target`; `byFd`: by an fs context; `source` says who makes it (owner-mark.ts). */
+export function planStage(
+  target: Buffer,
+  byFd: boolean,
+  uniqueMountId: boolean,
+  source = unmarked,
+): StagePlan {
   const b = new PlanBuilder('open group')
   const subject = { option: 'target', path: target }
   const mount = b.slot('stage')
@@ -83,7 +89,7 @@ export function* attachStage(host: Host, path: Buffer): Flow<Stage> {
   const { composing: pool, namespace } = host.here()
   for (;;) {
     const { fsContext, uniqueMountId } = host.features
-    const { plan, identity } = planStage(path, fsContext && host.rung !== 'classic', uniqueMountId)
+    const { plan, identity } = planStage(path, fsContext && host.rung !== 'classic', uniqueMountId, host.mark)
     let outcome: Outcome
     try {
       outcome = yield { plan, pool, abortable: true }

@@ -5,7 +5,8 @@
 import { binding } from '../binding.js'
 
 const MNT_POINT = 0x10n
-const ENOENT = 2
+/** none with this id, and no id at all */
+const none = [-2, -22]
 const EOVERFLOW = 75
 /** of struct statmount: mask, mnt_point (an offset into what follows), str */
 const [maskAt, pointAt, stringsAt] = [8, 108, 512]
@@ -21,7 +22,7 @@ export function mountPointOf(
   for (let size = stringsAt + 4096 + 1; ; size *= 2) {
     const { result, buffer } = statmount(size)
     if (result === -EOVERFLOW && size < 1_000_000) continue
-    if (result === -ENOENT) return undefined
+    if (none.includes(result)) return undefined
     if (result < 0 || (buffer.readBigUInt64LE(maskAt) & MNT_POINT) === 0n) return null
     const begin = stringsAt + buffer.readUInt32LE(pointAt)
     return buffer.subarray(begin, buffer.indexOf(0, begin))

@@ -24,13 +24,14 @@ export interface Owner {
   readonly startTime: number
 }
 
-const prefix = 'overlayfd:'
+/** What every mark begins with. */
+export const markPrefix = 'overlayfd:'
 
 /** What `explain` prints for it, which plans for no process in particular. */
-export const markShape = `${prefix}PIDNS/PID@START`
+export const markShape = `${markPrefix}PIDNS/PID@START`
 
 export const markOf = ({ pidNamespace, pid, startTime }: Owner): string =>
-  `${prefix}${pidNamespace}/${pid}@${startTime}`
+  `${markPrefix}${pidNamespace}/${pid}@${startTime}`
 
 /** The owner that a mount's source names; undefined if it is no mark, or not as `markOf` writes it. */
 export function parseMark(source: string): Owner | undefined {
