@@ -2,11 +2,12 @@
  * A rootfs passes from a process that has ended to this one by its JSON. What is not as it was written down is told
  * apart, with the cases really made, below a private and below a shared `/`; and left alone.
  */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { renameSync, symlinkSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { type HandoverError, MountError, Mounter, Rootfs } from '../../lib/index.js'
-import { dist, run, runModule } from '../support/child.js'
+import { dist, environment, run, runModule } from '../support/child.js'
 import { watch } from '../support/left.js'
 import { isBelow, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
@@ -309,24 +310,37 @@ t.test('JSON that names something else', privileged, async (t) => {
   await (await Rootfs.open(json)).unmount()
 })
 
+/** Has it open, and unmounts it at the first byte of its standard input. */
+const racer = async (json: string) => {
+  const text = opening(`
+    process.stdout.write('ready')
+    process.stdin.once('data', async () => {
+      const ended = await rootfs.unmount().then(() => 'unmounted', (error) => error.code + ' ' + error.hint)
+      process.stdout.write(ended, () => process.exit())
+    })
+    await new Promise(() => {})`)
+  const args = ['--unset=NODE_OPTIONS', process.execPath, '--input-type=module', '--eval', text, json]
+  const child = spawn('env', args, { env: environment(), stdio: ['pipe', 'pipe', 'inherit'] })
+  const ended = once(child, 'close')
+  await once(child.stdout, 'data')
+  return async () => {
+    child.stdin.write('now')
+    const [word] = await once(child.stdout, 'data')
+    await ended
+    return String(word)
+  }
+}
+
 t.test('two processes unmount it at once: one wins', privileged, async (t) => {
   const area = scratch(t)
   const lowerdir = area.layers(2)
   for (let round = 0; round < 3; round++) {
     const c = area.container(`c${round}`)
     const json = await leftBy(t, { lowerdir, ...c })
-    const start = Date.now() + 1500
-    const racing = opening(`
-      while (Date.now() < ${start}) await new Promise((resolve) => setTimeout(resolve, 1))
-      const ended = await rootfs.unmount().then(() => 'unmounted', (error) => error.code + ' ' + error.hint)
-      console.log(ended)
-      process.exit()`)
-    const both = await Promise.all([runModule(racing, [json]), runModule(racing, [json])])
-    const [winner, loser] = both
-      .map(({ stdout }) => stdout.trim())
-      .sort()
-      .reverse()
-    t.equal(winner, 'unmounted', both[0]!.stderr + both[1]!.stderr)
+    const racers = await Promise.all([racer(json), racer(json)])
+    const both = await Promise.all(racers.map((go) => go()))
+    const [winner, loser] = both.sort().reverse()
+    t.equal(winner, 'unmounted')
     t.match(loser, /^EINVAL it is not mounted there any more/)
     t.same(typesAt(c.target), [])
     await t.rejects(Rootfs.open(json), { code: 'ERR_OVERLAYFD_MOUNT_GONE' })
