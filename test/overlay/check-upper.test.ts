@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { explain, MountError, Mounter, type OverlayMountOptions } from '../../lib/index.js'
 import { planCheckUpper } from '../../lib/overlay/check-upper.js'
-import { dist } from '../support/child.js'
+import { dist, run } from '../support/child.js'
 import { all, privileged, programs } from '../support/needs.js'
 import { type Way, ways } from '../support/rungs.js'
 import { type Container, type Scratch, scratch } from '../support/scratch.js'
@@ -188,6 +188,29 @@ t.test('/proc has to be writable', privileged, async (t) => {
     syscall: 'fsconfig',
     hint: 'checkUpper needs /proc to be mounted writable',
   })
+})
+
+t.test('inside a user namespace', privileged, async (t) => {
+  const lowerdir = scratch(t).layers(2)
+  const text = `
+import { execFileSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { Mounter } from ${JSON.stringify(dist('index.js'))}
+execFileSync('mount', ['-n', '-t', 'tmpfs', 'overlayfd-test', '/mnt'])
+const [upperdir, workdir, target, other] = ['u', 'w', 't', 'o'].map((name) => '/mnt/' + name)
+for (const dir of [upperdir, workdir, target, other]) mkdirSync(dir)
+const mounter = new Mounter({ threads: 1 })
+const options = { lowerdir: ${JSON.stringify(lowerdir)}, upperdir, workdir, target, checkUpper: true }
+await (await mounter.mount(options)).unmount({ wait: 'teardown' })
+const data = 'userxattr,lowerdir=' + options.lowerdir[0] + ',upperdir=' + upperdir + ',workdir=' + workdir
+execFileSync('mount', ['-n', '-t', 'overlay', '-o', data, 'overlayfd-test', other])
+const error = await mounter.mount(options).catch((error) => error)
+console.log(error.code, error.hint)
+await mounter.close()`
+  const args = ['-rmpf', '--mount-proc', process.execPath, '--input-type=module', '--eval', text]
+  const { status, stdout, stderr } = await run('unshare', args)
+  t.equal(status, 0, stderr)
+  t.match(stdout, /^EBUSY upperdir is in use by an overlay of another process/)
 })
 
 /** A kernel without fsopen(2): what it can be asked by mount(2), and what it can not. */
