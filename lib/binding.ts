@@ -59,6 +59,10 @@ export interface SysBinding {
   statx(dirFd: number, path: CString, flags: number, mask: number, out: Uint8Array): number
   /** by unique mount id, in the caller's mount namespace; fills `out` with struct statmount, as far as it fits */
   statmount(mountId: bigint, mask: bigint, out: Uint8Array): number
+  /** the same of another mount namespace, by the namespace's id */
+  statmountIn(mountNamespaceId: bigint, mountId: bigint, mask: bigint, out: Uint8Array): number
+  /** id of the mount namespace that an fd is of, which is never used again (NS_GET_MNTNS_ID, 6.11); or -errno */
+  mountNamespaceId(fd: number): number
   /** fills `out` (at least 11 elements) with: type, bsize, blocks, bfree, bavail, files, ffree, fsid (8 bytes as one number), namelen, frsize, flags */
   fstatfs(fd: number, out: BigInt64Array): number
   /** as fstatfs, by path */

@@ -11,6 +11,7 @@ import * as cause from './diagnose/causes.js'
 import { type Case, type Cause, nameOf, subjectOf } from './diagnose/causes.js'
 import { idmapNotPermitted, notIdmapped } from './diagnose/idmap.js'
 import * as image from './diagnose/images.js'
+import * as inside from './diagnose/inside.js'
 import { fdElsewhere, notClonedByOverlay, targetElsewhere } from './diagnose/mounts.js'
 import { MountError, refine } from './errors.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
@@ -26,6 +27,8 @@ interface Row {
 
 const directory = /^(lowerdir|datadir|upperdir|workdir|target|create)$/
 const layer = /^(lowerdir|datadir)$/
+const namespace = /^target\.mountNamespace$/
+const there = /^target\.path$/
 
 const table: readonly Row[] = [
   // an image as a layer, while it is being mounted: other causes of these answer nothing
@@ -45,6 +48,21 @@ const table: readonly Row[] = [
     codes: ['ENAMETOOLONG'],
     causes: [cause.tooLong],
   },
+  { calls: ['openat'], codes: ['ENOENT', 'ESRCH'], about: namespace, causes: [inside.namespaceGone] },
+  { calls: ['openat'], codes: ['EACCES', 'EPERM'], about: namespace, causes: [inside.namespaceForbidden] },
+  { calls: ['setns'], codes: ['EINVAL'], causes: [inside.notANamespace] },
+  { calls: ['setns'], codes: ['ESRCH'], causes: [inside.processEnded] },
+  { calls: ['setns'], codes: ['EPERM'], causes: [inside.mayNotEnter] },
+  { calls: ['openat2', 'mkdirat'], codes: ['ENOENT'], about: there, causes: [inside.missingThere] },
+  { calls: ['openat2'], codes: ['ELOOP'], about: there, causes: [inside.linkThere] },
+  { calls: ['openat2', 'mkdirat'], codes: ['ENOTDIR'], about: there, causes: [inside.noDirectoryThere] },
+  {
+    calls: ['openat2', 'mkdirat'],
+    codes: ['EACCES', 'EPERM'],
+    about: there,
+    causes: [inside.forbiddenThere],
+  },
+  { calls: ['move_mount'], codes: ['ENOENT', 'EINVAL'], about: there, causes: [inside.leftMeanwhile] },
   { calls: ['openat2'], codes: ['ENOENT'], about: /^(upper|work)dir$/, causes: [cause.otherMounts] },
   {
     calls: ['openat2'],

@@ -32,6 +32,7 @@ export { type RungChoice, RungError, type RungName, rungs } from './overlay/choo
 export type { Explanation } from './overlay/explanation.js'
 export { type HandoverCode, HandoverError } from './overlay/handover-error.js'
 export type { ImageLayer, ImageOptions } from './overlay/image-spec.js'
+export type { MountNamespace, NamespaceTarget } from './overlay/inside.js'
 export { LayerStack } from './overlay/layer-stack.js'
 export { type GroupUnmountOptions, MountGroup } from './overlay/mount-group.js'
 export type { OverlayOptions } from './overlay/options.js'

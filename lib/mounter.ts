@@ -113,6 +113,7 @@ export class Mounter {
         idmap: stack.idmap !== undefined,
         detached: mount.target === undefined,
         images: imageCount(stack) > 0,
+        inside: mount.inside !== undefined,
       },
       host.features,
       host.rung,

@@ -67,7 +67,7 @@ inline constexpr NamedNumber kConstants[] = {
     N(CLONE_NEWCGROUP), N(CLONE_NEWUTS), N(CLONE_NEWIPC), N(CLONE_NEWUSER), N(CLONE_NEWPID),
     N(CLONE_NEWNET),
 
-    N(PIDFD_GET_USER_NAMESPACE), N(SECBIT_NO_SETUID_FIXUP), N(SECBIT_NO_SETUID_FIXUP_LOCKED),
+    N(PIDFD_GET_USER_NAMESPACE), N(NS_GET_MNTNS_ID), N(SECBIT_NO_SETUID_FIXUP), N(SECBIT_NO_SETUID_FIXUP_LOCKED),
 
     N(SYS_open_tree), N(SYS_move_mount), N(SYS_fsopen), N(SYS_fsconfig), N(SYS_fsmount),
     N(SYS_fspick), N(SYS_openat2), N(SYS_mount_setattr), N(SYS_open_tree_attr), N(SYS_statmount),

@@ -47,7 +47,7 @@ class Run {
         options_(options),
         slots_(header_.slots, -1),
         registers_(header_.registers, 0),
-        done_(header_.steps, false),
+        done_(header_.steps, kNotDone),
         probed_(ProbesEnabled()),
         clocked_(probed_ || options.timed) {
     for (const auto& [slot, fd] : header_.inputs) slots_[slot] = fd;
@@ -105,6 +105,9 @@ class Run {
       const Step& step = steps_.list[i];
       if ((step.when == kMain) != (pass == kMain)) continue;
       if (step.if_done != kNone && !done_[step.if_done]) continue;
+      // What was done at home is not to be undone elsewhere, where the same names are others.
+      if (pass != kMain && away_ && step.if_done != kNone && done_[step.if_done] != kDoneAway)
+        continue;
       const bool go = gate(step);
       if (pass == kMain && !go) return;
       if (!go || (pass != kMain && HasEmptySlot(step))) continue;
@@ -149,9 +152,9 @@ class Run {
       }
       return -value;
     }
-    done_[index] = true;
     if (moves) away_ = true;
     if (step.flags & kHome) away_ = false;
+    done_[index] = away_ ? kDoneAway : kDoneHome;
     if (step.out != kNone) {
       if (slots_[step.out] >= 0) sys_close(slots_[step.out]);
       slots_[step.out] = static_cast<int>(value);
@@ -370,7 +373,8 @@ class Run {
   std::array<Fill, kMaxHoles> fills_;
   std::vector<int> slots_;
   std::vector<uint64_t> registers_;
-  std::vector<bool> done_;
+  enum Done : uint8_t { kNotDone, kDoneHome, kDoneAway };
+  std::vector<Done> done_;
   const bool probed_;
   const bool clocked_;
   const uint64_t id_ = next_id++;

@@ -99,6 +99,17 @@ long Statmount(uint64_t mount_id, uint64_t mask, Bytes out) {
   return sys_statmount(&request, out.data, out.size);
 }
 
+long StatmountIn(uint64_t mount_namespace_id, uint64_t mount_id, uint64_t mask, Bytes out) {
+  const uapi::mnt_id_req_ns request = {{sizeof(request), 0, mount_id, mask}, mount_namespace_id};
+  return sys_statmount(&request.request, out.data, out.size);
+}
+
+long MountNamespaceId(int fd) {
+  uint64_t id = 0;
+  const long status = sys_call(SYS_ioctl, fd, NS_GET_MNTNS_ID, &id);
+  return status < 0 ? status : static_cast<long>(id);
+}
+
 long CopyStatfs(long status, const struct statfs& from, StatfsNumbers to) {
   if (status < 0) return status;
   int64_t fsid;
@@ -175,6 +186,8 @@ const Binding kBindings[] = {
     {"openat2", Bind<Openat2>},
     {"statx", Bind<Statx>},
     {"statmount", Bind<Statmount>},
+    {"statmountIn", Bind<StatmountIn>},
+    {"mountNamespaceId", Bind<MountNamespaceId>},
     {"fstatfs", Bind<Fstatfs>},
     {"statfs", Bind<Statfs>},
     {"setns", Bind<sys_setns>},

@@ -314,6 +314,9 @@ static_assert(sizeof(long) == 8 && sizeof(void*) == 8, "64-bit only: arguments a
 #ifndef CLONE_NEWCGROUP
 #define CLONE_NEWCGROUP 0x02000000  // since Linux 4.6
 #endif
+#ifndef NS_GET_MNTNS_ID
+#define NS_GET_MNTNS_ID _IOR(0xb7, 5, uint64_t)  // since Linux 6.11
+#endif
 #ifndef PIDFD_GET_USER_NAMESPACE
 #define PIDFD_GET_USER_NAMESPACE _IO(0xFF, 9)  // since Linux 6.11; its argument must be 0
 #endif
@@ -351,6 +354,13 @@ struct mnt_id_req {
   uint64_t param;
 };
 static_assert(sizeof(mnt_id_req) == 24, "MNT_ID_REQ_SIZE_VER0");
+
+// The same of another mount namespace; since Linux 6.11.
+struct mnt_id_req_ns {
+  mnt_id_req request;
+  uint64_t mnt_ns_id;
+};
+static_assert(sizeof(mnt_id_req_ns) == 32, "MNT_ID_REQ_SIZE_VER1");
 
 struct statx_timestamp {
   int64_t tv_sec;

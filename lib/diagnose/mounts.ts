@@ -142,6 +142,7 @@ export function fdElsewhere({ subject, stack }: Case): string | undefined {
 
 /** What is attached goes onto a mount of the own namespace. */
 export function targetElsewhere({ subject, mount }: Case): string | undefined {
+  if (mount?.inside) return undefined
   const path = subject.option === 'target' ? whereOf(subject.path) : mount?.target
   const place = placeOf(path, f.AT_SYMLINK_NOFOLLOW)
   const table = place && mountTable()

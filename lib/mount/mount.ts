@@ -4,26 +4,24 @@
  */
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
-import { invalidArgValue, invalidState, MountError } from '../errors.js'
+import { invalidState, MountError } from '../errors.js'
 import { parsePropagation } from '../overlay/attributes.js'
-import { absolute, splitLast } from '../overlay/bytes.js'
 import { checkKeys } from '../overlay/call-options.js'
 import type { RungName } from '../overlay/choose.js'
 import { type Group, joinGroup } from '../overlay/group-table.js'
 import { type Inode, writeMount } from '../overlay/handover-json.js'
 import type { Host } from '../overlay/host.js'
-import { MountLook } from '../overlay/presence.js'
+import { type InsideBytes, insideOf, type NamespaceTarget, parseTarget } from '../overlay/inside.js'
+import { MountLook, numberOf } from '../overlay/presence.js'
 import { type MountKind, ownsSuperblock, planCloseMount, type UnmountWay } from '../overlay/reap.js'
-import { propagationStep } from '../overlay/rungs/fs-context.js'
 import { TeardownWatcher, watchOf } from '../overlay/teardown.js'
 import { unmountAttached } from '../overlay/unmount.js'
-import { cString, type PathLike } from '../path.js'
-import * as c from '../program/calls.js'
+import type { PathLike } from '../path.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
-import { failedStep } from '../program/outcome.js'
-import { held, PlanBuilder } from '../program/plan.js'
+import { failedStep, type Outcome } from '../program/outcome.js'
 import type { Trace } from '../program/pool.js'
 import { traced, tracedSync } from '../tracing.js'
+import { type Attaching, planAttach, planAttachInside } from './attach.js'
 import { type AttachOptions, parseWay, type UnmountOptions } from './options.js'
 
 /** @internal */
@@ -43,6 +41,8 @@ export interface MountState {
   readonly notes: readonly string[]
   /** number of what it has claimed; 0 if that is nothing */
   readonly claim: number
+  /** of the mount namespace that it was attached in, if that is not the caller's */
+  readonly namespaceFd?: number | undefined
 }
 
 type Phase = 'detached' | 'attached' | 'gone' | 'released'
@@ -62,6 +62,11 @@ const dropped = new FinalizationRegistry<Dropped>(({ fd, host, state }) => {
   })
 })
 
+/** Of a mount in another namespace, which stays there: nothing keeps the namespace alive any more. */
+const left = new FinalizationRegistry<{ readonly fd: number; readonly host: Host }>(({ fd, host }) => {
+  host.discard({ fds: [fd] })
+})
+
 /**
  * A mount that this library has made: attached somewhere, or still detached.
  *
@@ -76,6 +81,7 @@ export class Mount {
   #namespace: number
   #notes: readonly string[]
   #mountFd: number | undefined
+  #namespaceFd: number | undefined
   /** operations under way: one runs, the others wait for it */
   #operations = 0
   #last: Promise<unknown> | undefined
@@ -94,12 +100,31 @@ export class Mount {
     if (state.mountFd !== undefined) {
       dropped.register(this, { fd: state.mountFd, host, state }, this)
     }
-    if (state.target !== undefined) this.#group = joinGroup(this, state.namespace, state.target)
+    if (state.namespaceFd !== undefined) this.#keepNamespace(state.namespaceFd)
+    else if (state.target !== undefined) this.#group = joinGroup(this, state.namespace, state.target)
+  }
+
+  #keepNamespace(fd: number): void {
+    this.#namespaceFd = fd
+    this.#namespace = numberOf(fd)
+    const { claim, mountId, dev } = this.#state
+    // its program did not know in which namespace that would be
+    if (claim !== 0) binding.settleClaim(claim, mountId, dev, this.#namespace)
+    left.register(this, { fd, host: this.#host }, this)
+  }
+
+  /** The last fd of a namespace takes down what is in it: on a thread of the mounter. */
+  #leaveNamespace(): void {
+    if (this.#namespaceFd === undefined) return
+    left.unregister(this)
+    this.#host.discard({ fds: [this.#namespaceFd] })
+    this.#namespaceFd = undefined
   }
 
   /**
    * Where the mount can be reached: its target, or `/proc/self/fd/N` while it is detached. Bytes that are no
-   * UTF-8 are replaced in it; `pathBytes` has them.
+   * UTF-8 are replaced in it; `pathBytes` has them. In another mount namespace it is a path of that one, and here
+   * nothing, or something else.
    *
    * @throws Error ERR_INVALID_STATE once it is unmounted
    */
@@ -140,34 +165,59 @@ export class Mount {
   }
 
   /**
+   * fd of the mount namespace that it is attached in, if that is another than the caller's. It stays the handle's, and
+   * keeps the namespace alive until the handle unmounts, is released or collected.
+   */
+  get namespaceFd(): number | undefined {
+    return this.#namespaceFd
+  }
+
+  /**
    * Attaches a detached mount: `move_mount(fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)`.
    *
    * Once; a second attach is ERR_INVALID_STATE. A symbolic link at the end of `target` is not followed (EINVAL).
    * If it fails, it is still detached.
    *
-   * @param target an existing directory
-   * @throws MountError ENOENT: there is nothing · EINVAL: a symbolic link, or no directory · EPERM
-   * @see move_mount(2), Linux 5.2
+   * @param target an existing directory; `{ path, mountNamespace }` for one in another mount namespace: the thread goes
+   *   there by `setns` and opens the path with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)`
+   * @throws MountError ENOENT: there is nothing · EINVAL: a symbolic link, or no directory · EPERM: also no right over
+   *   the user namespace that owns that mount namespace · ELOOP: a symbolic link on the way, in another namespace
+   * @see move_mount(2), Linux 5.2; setns(2)
    */
-  async attach(target: PathLike, options: AttachOptions = {}): Promise<void> {
+  async attach(target: PathLike | NamespaceTarget, options: AttachOptions = {}): Promise<void> {
     return this.#exclusive(this.#attach(target, options))
   }
 
   /** As `attach`; blocks. */
-  attachSync(target: PathLike, options: AttachOptions = {}): void {
+  attachSync(target: PathLike | NamespaceTarget, options: AttachOptions = {}): void {
     this.#alone()
     driveSync(this.#attach(target, options))
   }
 
-  #attach(target: PathLike, options: AttachOptions): Flow<void> {
-    const path = absolute(cString(target, 'target').subarray(0, -1))
-    if (splitLast(path) === undefined) {
-      throw invalidArgValue('target', target, "must be a directory below '/' and not end in '..'")
-    }
+  #attach(to: PathLike | NamespaceTarget, options: AttachOptions): Flow<void> {
+    const { target, namespace } = parseTarget(to, 'target')
     checkKeys(options, 'options', ['propagation'])
     const propagation = parsePropagation(options.propagation, 'options.propagation')
     this.#mustBeDetached()
-    return this.#attachFlow(path, propagation)
+    return namespace === undefined
+      ? this.#attachFlow(target, propagation)
+      : this.#attachInside(target, insideOf(target, namespace), propagation)
+  }
+
+  *#attachInside(path: Buffer, inside: InsideBytes, propagation: number | undefined): Flow<void> {
+    this.#mustBeDetached()
+    if (!this.#host.features.openat2)
+      throw invalidState('openat2(2) is missing, without which no other mount namespace is entered')
+    const plan = planAttachInside(inside, this.#attaching(propagation))
+    let outcome: Outcome
+    try {
+      outcome = yield { plan, pool: this.#host.here().visiting, abortable: false }
+    } catch (error) {
+      this.#attachFailed(error)
+      throw diagnoseAttach(error)
+    }
+    this.#keepNamespace(outcome.outputs[0]!)
+    this.#attached(path, this.#namespace, plan.notes)
   }
 
   #mustBeDetached(): void {
@@ -178,33 +228,40 @@ export class Mount {
   *#attachFlow(path: Buffer, propagation: number | undefined): Flow<void> {
     // what was under way before may have attached or unmounted it
     this.#mustBeDetached()
-    const mount = held(this.#mountFd!, 'mount')
     const { composing, namespace } = this.#host.here()
-    const b = new PlanBuilder(this.rung ?? 'attach')
-    const attach = c.attach(mount, path, { subject: { option: 'target', path } })
-    b.add(attach)
-    if (propagation !== undefined) b.add(propagationStep(b, mount, attach, propagation))
-    const plan = b.build()
+    const plan = planAttach(path, this.#attaching(propagation))
     try {
       yield { plan, pool: composing, abortable: false }
     } catch (error) {
-      // it was attached and taken off again, and a mount that was unmounted cannot be attached any more
-      if (error instanceof MountError && failedStep(error)?.subject?.option === 'propagation') {
-        dropped.unregister(this)
-        binding.closeOwned(this.#mountFd!)
-        binding.dropClaim(this.#state.claim)
-        this.#gone()
-      }
+      this.#attachFailed(error)
       throw diagnoseAttach(error)
     }
-    this.#notes = [...this.#notes, ...plan.notes]
+    this.#attached(path, namespace, plan.notes)
+    this.#group = joinGroup(this, namespace, path)
+  }
+
+  #attaching(propagation: number | undefined): Attaching {
+    const { rung = 'attach', kind } = this.#state
+    return { rung, kind, mountFd: this.#mountFd!, propagation }
+  }
+
+  /** It was attached and taken off again, and a mount that was unmounted cannot be attached any more. */
+  #attachFailed(error: unknown): void {
+    if (!(error instanceof MountError) || failedStep(error)?.subject?.option !== 'propagation') return
+    dropped.unregister(this)
+    binding.closeOwned(this.#mountFd!)
+    binding.dropClaim(this.#state.claim)
+    this.#gone()
+  }
+
+  #attached(path: Buffer, namespace: number, notes: readonly string[]): void {
+    this.#notes = [...this.#notes, ...notes]
     dropped.unregister(this)
     this.#target = path
     this.#namespace = namespace
     const { claim, mountId, dev } = this.#state
     if (claim !== 0) binding.settleClaim(claim, mountId, dev, namespace)
     this.#phase = 'attached'
-    this.#group = joinGroup(this, namespace, path)
     // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
     binding.closeOwned(this.#mountFd!)
     this.#mountFd = undefined
@@ -272,7 +329,9 @@ export class Mount {
     if (this.#phase === 'released')
       throw invalidState('the mount was released: it is no longer this handle’s')
     if (this.#phase === 'gone') return undefined
-    const { namespace, reaping: pool } = this.#host.here()
+    const here = this.#host.here()
+    const namespaceFd = this.#namespaceFd
+    const pool = namespaceFd === undefined ? here.reaping : here.visiting
     const { mountId, dev, kind, claim } = this.#state
     if (this.#phase === 'detached') {
       dropped.unregister(this)
@@ -280,13 +339,13 @@ export class Mount {
       this.#gone()
       return watchOf(yield { plan: planCloseMount(fd, claim, way), pool, abortable: false })
     }
-    if (this.#namespace !== namespace) {
+    if (namespaceFd === undefined && this.#namespace !== here.namespace) {
       throw invalidState('the mount was attached in another mount namespace than the caller is in now')
     }
     const attached = { target: this.#target!, mountId, dev, kind, claim }
     let watch: number | undefined
     try {
-      watch = yield* unmountAttached(this.#host, pool, attached, way)
+      watch = yield* unmountAttached(this.#host, pool, attached, way, namespaceFd)
     } catch (error) {
       // its group may have been faster
       if (this.#group?.isLeaving) this.gone(new MountLook(this.#host.features.uniqueMountId))
@@ -317,6 +376,7 @@ export class Mount {
   #gone(): void {
     this.#phase = 'gone'
     this.#group?.leave(this)
+    this.#leaveNamespace()
     this.#mountFd = undefined
   }
 
@@ -337,6 +397,7 @@ export class Mount {
     }
     this.#phase = 'released'
     this.#group?.leave(this)
+    this.#leaveNamespace()
     return fd
   }
 

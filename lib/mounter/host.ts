@@ -68,6 +68,8 @@ export interface MounterStats {
   readonly composing: ThreadStats
   /** threads that unmount and close */
   readonly reaping: ThreadStats
+  /** threads that mount and unmount inside other mount namespaces; made when there is something to do there */
+  readonly visiting: ThreadStats
   /** what is collected, to be closed together */
   readonly collected: { readonly trees: number; readonly fds: number }
 }
@@ -83,6 +85,42 @@ function count(value: unknown, name: string, fallback: number, min = 1, max = 25
 /** They mostly wait, for grace periods that they share; on 2 CPUs 16 of them cost more in switches than they share. */
 const defaultReapers = (): number => Math.min(16, Math.max(8, 4 * availableParallelism()))
 
+/** More than compose, because a container may hold one for as long as it likes. */
+const visitingThreads = 8
+
+/** The pools of one mount namespace. */
+class Pools implements Here {
+  readonly namespace: number
+  readonly composing: Pool
+  readonly reaping: Pool
+  visitors: Pool | undefined
+
+  constructor(namespace: number, { threads, cpus }: Placement, reapers: number) {
+    this.namespace = namespace
+    this.composing = new Pool({ name: 'ofd-compose', threads, cpus })
+    this.reaping = new Pool({ name: 'ofd-reap', threads: reapers, cpus: [] })
+  }
+
+  get visiting(): Pool {
+    if (this.visitors === undefined) {
+      // its threads begin where the caller is
+      if (binding.mountNamespace() !== this.namespace)
+        throw invalidState('the caller has left the mount namespace in which the call began')
+      this.visitors = new Pool({ name: 'ofd-visit', threads: visitingThreads, cpus: [] })
+    }
+    return this.visitors
+  }
+
+  get mounting(): number {
+    return this.composing.pending + (this.visitors?.pending ?? 0)
+  }
+
+  /** True once a thread could not be brought back from another namespace. */
+  get isSpoilt(): boolean {
+    return this.composing.isSpoilt || this.reaping.isSpoilt || this.visitors?.isSpoilt === true
+  }
+}
+
 export class MounterHost implements Host {
   readonly rung: RungChoice
   readonly mark = ownMark()
@@ -93,7 +131,7 @@ export class MounterHost implements Host {
   readonly #maxQueued: number
   readonly #asked: PlacementOptions
   #placement: Placement | undefined
-  readonly #pools = new Map<number, Here>()
+  readonly #pools = new Map<number, Pools>()
   readonly #reaper = new Reaper((plan) => this.later(plan))
   #lacking: Partial<Record<keyof Features, string>> = {}
   #reduced: { readonly from: Features; readonly features: Features } | undefined
@@ -144,13 +182,17 @@ export class MounterHost implements Host {
         heres.map(({ reaping }) => reaping),
         this.#reapers,
       ),
+      visiting: statsOf(
+        heres.flatMap(({ visitors }) => visitors ?? []),
+        visitingThreads,
+      ),
       collected: this.#reaper.collected,
     }
   }
 
   /** Throws if too many mounts wait already. */
-  admit({ composing }: Here, mounts = 1): void {
-    const free = this.#maxQueued + composing.threads - composing.pending
+  admit({ composing, mounting }: Here, mounts = 1): void {
+    const free = this.#maxQueued + composing.threads - mounting
     if (mounts > free) throw queueFull(mounts, Math.max(0, free), this.#maxQueued)
   }
 
@@ -163,24 +205,11 @@ export class MounterHost implements Host {
     const namespace = binding.mountNamespace()
     if (namespace === 0)
       throw invalidState('/proc is not mounted: the mount namespace of the caller cannot be told')
-    let here = this.#pools.get(namespace)
-    if (here !== undefined && (here.composing.isSpoilt || here.reaping.isSpoilt)) {
-      this.#pools.delete(namespace)
-      void this.#retire(here)
-      here = undefined
-    }
-    if (here === undefined) {
-      here = {
-        namespace,
-        composing: new Pool({
-          name: 'ofd-compose',
-          threads: this.placement.threads,
-          cpus: this.placement.cpus,
-        }),
-        reaping: new Pool({ name: 'ofd-reap', threads: this.#reapers, cpus: [] }),
-      }
-      this.#pools.set(namespace, here)
-    }
+    const kept = this.#pools.get(namespace)
+    if (kept !== undefined && !kept.isSpoilt) return kept
+    const here = new Pools(namespace, this.placement, this.#reapers)
+    this.#pools.set(namespace, here)
+    if (kept !== undefined) void this.#retire([kept])
     return here
   }
 
@@ -243,15 +272,12 @@ export class MounterHost implements Host {
   async #end(which: (here: Here) => boolean): Promise<void> {
     const ending = [...this.#pools.values()].filter(which)
     for (const { namespace } of ending) this.#pools.delete(namespace)
-    for (const pool of poolsOf(ending)) {
-      while ((await pool.settle()) || pool.pending > 0) await nextTurn()
-      pool.close()
-    }
+    await this.#retire(ending)
   }
 
-  /** Ends pools that have lost threads, when the others have done what was queued. */
-  async #retire(here: Here): Promise<void> {
-    for (const pool of [here.composing, here.reaping]) {
+  /** Ends pools, some of whose threads may be lost, when they have done what was queued. */
+  async #retire(ending: readonly Pools[]): Promise<void> {
+    for (const pool of poolsOf(ending)) {
       while ((await pool.settle()) || pool.pending > 0) await nextTurn()
       pool.close()
     }
@@ -281,8 +307,10 @@ function statsOf(pools: readonly Pool[], threads: number): ThreadStats {
   return total
 }
 
-const poolsOf = (heres: Iterable<Here>): Pool[] =>
-  [...heres].flatMap(({ composing, reaping }) => [composing, reaping])
+const poolsOf = (heres: Iterable<Pools>): Pool[] =>
+  [...heres].flatMap(({ composing, reaping, visitors }) =>
+    visitors ? [composing, reaping, visitors] : [composing, reaping],
+  )
 
 /** What has ended may go on with another program: it has by then. */
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve))

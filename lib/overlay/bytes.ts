@@ -5,7 +5,7 @@
  * symbolic link. The work is done on latin1 strings, in which each character is one byte.
  */
 import { resolve } from 'node:path'
-import type { PathLike } from '../path.js'
+import { bytesOf, type PathLike } from '../path.js'
 
 const latin1 = (path: PathLike): string => Buffer.from(path as Uint8Array).toString('latin1')
 
@@ -30,6 +30,13 @@ export function absolute(path: PathLike): Buffer {
   const whole = text.startsWith('/') ? text : `${latin1(resolve('.'))}/${text}`
   const parts = whole.split('/').filter((part) => part !== '' && part !== '.')
   return Buffer.from(`/${parts.join('/')}`, 'latin1')
+}
+
+/** A path as the caller gave it, checked: absolute, and in memory of its own; `name` is what errors call it. */
+export function parsePath(value: unknown, name: string): Buffer {
+  const bytes = bytesOf(value as PathLike, name)
+  // the caller may write to his own bytes while they are waited for
+  return absolute(typeof value === 'string' ? bytes : Buffer.from(bytes))
 }
 
 const partsOf = (path: Uint8Array): string[] =>
@@ -75,6 +82,10 @@ export function ancestors(path: Uint8Array): Buffer[] {
   const parts = partsOf(path).slice(0, -1)
   return parts.map((_, i) => Buffer.from(`/${parts.slice(0, i + 1).join('/')}`, 'latin1'))
 }
+
+/** The names of a path, one after the other. */
+export const namesOf = (path: Uint8Array): Buffer[] =>
+  partsOf(path).map((part) => Buffer.from(part, 'latin1'))
 
 /** True if `inner` is `outer` or lies below it, by name. */
 export function isBelow(outer: Uint8Array, inner: Uint8Array): boolean {

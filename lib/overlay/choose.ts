@@ -20,6 +20,8 @@ export interface Need {
   readonly detached: boolean
   /** layers are erofs images */
   readonly images?: boolean
+  /** attached in another mount namespace than the caller's */
+  readonly inside?: boolean
 }
 
 /** A sentence that says why a rung does not serve; undefined if it does. */
@@ -50,10 +52,19 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
   direct: (need, features) =>
     need.idmap
       ? 'it does not idmap'
-      : missing(features, ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'appendLayers']),
+      : missing(features, [
+          'overlay',
+          'mayMount',
+          'fsContext',
+          'openTree',
+          'mountSetattr',
+          'appendLayers',
+          ...(need.inside ? (['openat2'] as const) : []),
+        ]),
   classic: (need, features) => {
     if (need.idmap) return 'mount(2) does not idmap'
     if (need.detached) return 'mount(2) needs a target: it attaches what it makes'
+    if (need.inside) return 'mount(2) attaches what it makes, in the namespace where the layers are'
     return missing(features, ['overlay', 'mayMount'])
   },
 }

@@ -56,7 +56,12 @@ function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Roo
       : planWarm(host, base, spec)
     let outcome: Outcome
     try {
-      outcome = yield { plan: composition.plan, fills, pool: here.composing, abortable: true }
+      outcome = yield {
+        plan: composition.plan,
+        fills,
+        pool: spec.inside ? here.visiting : here.composing,
+        abortable: true,
+      }
     } catch (error) {
       const step =
         error instanceof UnexpectedError ? error.step : error instanceof MountError && failedStep(error)
@@ -70,7 +75,7 @@ function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Roo
         if (dropStale(claim, host.features.uniqueMountId)) continue
         throw refine(inUse(step, claim, error), { rung })
       }
-      if (!parents && isMissingParent(error)) {
+      if (!parents && isMissingParent(error, spec)) {
         parents = true
         continue
       }
@@ -100,8 +105,10 @@ function reroot(base: Base, planned: OpenLayers, step: Step): boolean {
 }
 
 /** A mkdirat of `create` found no directory to make one in. Looking for each of them every time would lock them all. */
-function isMissingParent(error: unknown): boolean {
-  return error instanceof MountError && error.code === 'ENOENT' && failedStep(error)?.call === 'mkdirat'
+function isMissingParent(error: unknown, { create }: MountSpec): boolean {
+  if (!(error instanceof MountError) || error.code !== 'ENOENT') return false
+  const step = failedStep(error)
+  return step?.call === 'mkdirat' || (create && step?.subject?.option === 'target.path')
 }
 
 const EROFS = 30
@@ -137,10 +144,13 @@ function handOver(
 ): Rootfs {
   const { mountId, dev, ino } = identityOf(outcome.report(identity)!)
   let mountFd: number | undefined
+  let namespaceFd: number | undefined
   const trees: number[] = []
   if (outputs.length > 0) {
     for (const [i, fd] of outcome.outputs.entries()) {
-      if (outputs[i]!.kind === 'mount') mountFd = fd
+      const { kind } = outputs[i]!
+      if (kind === 'mount') mountFd = fd
+      else if (kind === 'namespace') namespaceFd = fd
       else trees.push(fd)
     }
   }
@@ -150,6 +160,7 @@ function handOver(
     kind,
     target: spec.target,
     mountFd,
+    namespaceFd,
     mountId,
     dev,
     ino,

@@ -83,13 +83,17 @@ export function explainOverlay(
   const features = withChanges(found, { mayMount: true })
   const why = found.reasons['mayMount']
   const notes = found.mayMount ? [] : [`this process may not mount${why === undefined ? '' : `: ${why}`}`]
-  const images = imageCount(stack) > 0
-  const need = { idmap: stack.idmap !== undefined, detached: mount.target === undefined, images }
+  const need = {
+    idmap: stack.idmap !== undefined,
+    detached: mount.target === undefined,
+    images: imageCount(stack) > 0,
+    inside: mount.inside !== undefined,
+  }
   const { rung } = choose(need, features, rungChoice)
   const seen = assumeSeen(stack)
   const look = planLook(stack, features)
   const plans: Plan[] = [look.plan]
-  if (images) plans.push(assumeImages(stack, look, features))
+  if (need.images) plans.push(assumeImages(stack, look, features))
   const layers = stack.idmap ? assumeTrees(stack, seen, features, plans) : ungrouped(stack, seen)
   const base = {
     spec: stack,

@@ -31,6 +31,10 @@ export interface Here {
   readonly composing: Pool
   /** threads that take them down: they wait for grace periods */
   readonly reaping: Pool
+  /** threads that go to other mount namespaces: what is there may hold them for ever, and nobody else then */
+  readonly visiting: Pool
+  /** how many programs of mounts are under way */
+  readonly mounting: number
 }
 
 export interface Host {

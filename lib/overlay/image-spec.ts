@@ -3,8 +3,8 @@
  * something for an image in a file; from the table come their checks and the fsconfig steps.
  */
 import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
-import { bytesOf, type PathLike } from '../path.js'
-import { absolute } from './bytes.js'
+import type { PathLike } from '../path.js'
+import { parsePath } from './bytes.js'
 import { checkKeys } from './call-options.js'
 import type { ParsedOption } from './options.js'
 
@@ -65,12 +65,6 @@ export function parseSource(value: unknown, name: string, expected: string): Fil
     throw invalidArgType(name, expected, value)
   }
   return { path: parsePath(value, name) }
-}
-
-export function parsePath(value: unknown, name: string): Buffer {
-  const bytes = bytesOf(value as PathLike, name)
-  // the caller may write to his own bytes while they are waited for
-  return absolute(typeof value === 'string' ? bytes : Buffer.from(bytes))
 }
 
 /** What an `{ image }` is told from other layers by. */

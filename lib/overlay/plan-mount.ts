@@ -115,7 +115,12 @@ function plan(
   }
   const isMappedMount = (spec.idmap ?? stack.idmap) !== undefined
   const { rung, notes } = choose(
-    { idmap: isMappedMount, detached: spec.target === undefined, images: imageCount(stack) > 0 },
+    {
+      idmap: isMappedMount,
+      detached: spec.target === undefined,
+      images: imageCount(stack) > 0,
+      inside: spec.inside !== undefined,
+    },
     features,
     choice,
   )
@@ -147,7 +152,7 @@ function withoutSame(spec: MountSpec, { spec: { idmap: own } }: Base): MountSpec
 
 /** What mounts have in common that may share a plan; undefined if the plan depends on more than that. */
 function shapeOf(spec: MountSpec): Shape | undefined {
-  const { upperdir, target, idmap, upper, create, options, attributes, propagation } = spec
+  const { upperdir, target, inside, idmap, upper, create, options, attributes, propagation } = spec
   if (upper === 'idmapped') return undefined
   if (idmap !== undefined && (!isMapped(idmap) || upper !== 'asis' || create)) return undefined
   const flags =
@@ -156,7 +161,8 @@ function shapeOf(spec: MountSpec): Shape | undefined {
     (idmap ? 4 : 0) |
     (upper === 'shifted' ? 8 : 0) |
     (create ? 16 : 0) |
-    (options.userxattr === false ? 32 : 0)
+    (options.userxattr === false ? 32 : 0) |
+    (inside ? 64 : 0)
   const { mountAttr, ms } = attributes
   // most mounts: a number is found sooner than a text is made
   if (options.list.length === 0 && (mountAttr | ms) === 0 && propagation === undefined) return flags
@@ -165,10 +171,11 @@ function shapeOf(spec: MountSpec): Shape | undefined {
 }
 
 /** The paths and texts in the order of the holes. */
-function fillsOf({ upperdir, workdir, target, idmap, options }: MountSpec): Fill[] {
+function fillsOf({ upperdir, workdir, target, inside, idmap, options }: MountSpec): Fill[] {
   const fills: Fill[] = []
   if (upperdir && workdir) fills.push(upperdir, workdir)
-  if (target) fills.push(target)
+  if (inside) fills.push(inside.namespace, inside.above, inside.name)
+  else if (target) fills.push(target)
   if (idmap && isMapped(idmap)) fills.push(idmap.uidMap, idmap.gidMap)
   for (const { value, isText } of options.list) if (isText) fills.push(value!)
   return fills
@@ -178,9 +185,18 @@ function withHoles(spec: MountSpec): { holes: number; planned: Planned } {
   let holes = 0
   const hole = (name: string): Hole => ({ hole: holes++, name })
   const upper = spec.upperdir && { upperdir: hole('upperdir'), workdir: hole('workdir') }
-  const target = spec.target && { target: hole('target') }
+  const target = spec.target && (spec.inside ? insideHoles(hole) : { target: hole('target') })
   const idmap = spec.idmap && { idmap: { uidMap: hole('uid_map'), gidMap: hole('gid_map') } }
   const list = spec.options.list.map((each) => (each.isText ? { ...each, value: hole(each.key) } : each))
   const options = { ...spec.options, list }
   return { planned: { ...spec, ...upper, ...target, ...idmap, options }, holes }
 }
+
+/** The path as a whole is in no step of theirs. */
+const insideHoles = (hole: (name: string) => Hole): Pick<Planned, 'inside'> => ({
+  inside: {
+    namespace: hole('target.mountNamespace'),
+    above: hole('directory above target.path'),
+    name: hole('name of target.path'),
+  },
+})

@@ -6,7 +6,8 @@
  *   mountinfo      before that, or where a filter refuses the call: an overlay's line with its device, and its
  *                  id if that is one of mountinfo's. Both are used again, so the answer may be yes too often
  *
- * Another mount namespace than the caller's cannot be looked into: what is attached there counts as there.
+ * Another mount namespace than the caller's can be looked into if its own id is known (Linux 6.11: of one that a mount
+ * was attached inside); else what is attached there counts as there.
  */
 import { readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
@@ -18,6 +19,20 @@ export interface AttachedMount {
   readonly mountId: bigint
   readonly dev: bigint
 }
+
+/** Above all ids of mounts, which are what tells namespaces apart where the caller is in them. */
+const firstElsewhere = 2 ** 52
+
+/** The number of a namespace that an fd is of, and that the caller is not in: by its own id, which is never
+ * used again (Linux 6.11; before, all of them have one number). */
+export function numberOf(namespaceFd: number): number {
+  const id = binding.mountNamespaceId(namespaceFd)
+  return firstElsewhere + Math.max(0, id)
+}
+
+/** The id of the namespace with such a number; undefined if it is not known. */
+const namespaceIdOf = (namespace: number): bigint | undefined =>
+  namespace > firstElsewhere ? BigInt(namespace - firstElsewhere) : undefined
 
 const ENOENT = 2
 const statmountBuffer = Buffer.alloc(512)
@@ -45,6 +60,8 @@ export class MountLook {
   }
 
   sees({ namespace, mountId, dev }: AttachedMount): boolean {
+    const id = namespaceIdOf(namespace)
+    if (id !== undefined) return binding.statmountIn(id, mountId, 0n, statmountBuffer) !== -ENOENT
     if (namespace !== this.#namespace) return true
     if (this.#unique) {
       const result = this.#statmount(mountId)

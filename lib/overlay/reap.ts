@@ -10,10 +10,19 @@
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
 import * as c from '../program/calls.js'
-import { cwd, type Plan, PlanBuilder } from '../program/plan.js'
-import { type Expectation, type Fill, statxField } from '../program/step.js'
+import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
+import {
+  about,
+  type Expectation,
+  type Fill,
+  type Hole,
+  type PathText,
+  type Slot,
+  statxField,
+} from '../program/step.js'
 import { splitLast } from './bytes.js'
 import type { Leftovers } from './host.js'
+import { enter, openWayBack } from './inside.js'
 import { watchStep } from './teardown.js'
 
 /** What a mount is of. */
@@ -33,6 +42,16 @@ export interface Attached {
 }
 
 /** How a mount is taken down. */
+/** What of a mount its plan is about: known, or as holes. */
+interface Known {
+  readonly above: PathText
+  readonly name: PathText
+  readonly mountId: bigint | Hole
+  /** where an id that may be reused is not enough */
+  readonly dev: bigint | Hole | undefined
+  readonly claim: number | Hole | undefined
+}
+
 export interface UnmountWay {
   readonly lazy: boolean
   /** who waits is answered when the mount has left the namespace, and its superblock goes afterwards */
@@ -80,21 +99,71 @@ export const openAbove = 0
 
 function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, features: Features): Plan {
   const b = new PlanBuilder('unmount')
-  const above = b.hole('directory above')
-  const name = b.hole('name')
-  const subject = { option: 'target', hole: name }
-  const expect: Expectation[] = [{ field: statxField.mountId, value: b.hole('mount id') }]
-  if (!features.uniqueMountId) expect.push({ field: statxField.dev, value: b.hole('device') })
-  const claim = isClaimed ? b.hole('claim') : undefined
+  const known: Known = {
+    above: b.hole('directory above'),
+    name: b.hole('name'),
+    mountId: b.hole('mount id'),
+    dev: features.uniqueMountId ? undefined : b.hole('device'),
+    claim: isClaimed ? b.hole('claim') : undefined,
+  }
   const parent = b.slot('parent')
   const flags = f.O_PATH | f.O_DIRECTORY
+  const subject = about('target', known.name)
   b.add(
     features.openat2
-      ? c.openat2(parent, cwd, above, flags, f.RESOLVE_NO_SYMLINKS, { subject })
-      : c.openat(parent, cwd, above, flags, { subject }),
+      ? c.openat2(parent, cwd, known.above, flags, f.RESOLVE_NO_SYMLINKS, { subject })
+      : c.openat(parent, cwd, known.above, flags, { subject }),
   )
+  unmountSteps(b, kind, known, parent, way, features)
+  // by the answer nothing of ours keeps the mount above busy
+  return b.always(c.close(parent), { ...c.chdir('/'), answers: pinsSuperblock(kind, way) }).build()
+}
+
+/** As `planUnmount`, of a mount that is inside another mount namespace. */
+export function planUnmountInside(
+  { target, mountId, dev, claim, kind }: Attached,
+  namespaceFd: number,
+  way: UnmountWay,
+  features: Features,
+): Plan {
+  const { parent: above, name } = splitLast(target)!
+  const b = new PlanBuilder('unmount')
+  const known: Known = {
+    above,
+    name,
+    mountId,
+    dev: features.uniqueMountId ? undefined : dev,
+    claim: claim === 0 ? undefined : claim,
+  }
+  const pins = pinsSuperblock(kind, way)
+  const wayBack = openWayBack(b)
+  const parent = b.slot('parent')
+  const back = enter(b, wayBack, held(namespaceFd, 'mount namespace'), { answers: pins })
+  const resolve = f.RESOLVE_IN_ROOT | f.RESOLVE_NO_SYMLINKS
+  const subject = about('target.path', above)
+  b.add(c.openat2(parent, cwd, above, f.O_PATH | f.O_DIRECTORY, resolve, { subject }))
+  unmountSteps(b, kind, known, parent, way, features)
+  return b.always(c.close(parent), ...back).build()
+}
+
+/** Whether the superblock goes after the answer. */
+const pinsSuperblock = (kind: MountKind, { lazy, early }: UnmountWay): boolean =>
+  lazy && early && ownsSuperblock(kind)
+
+/** Steps from the directory above to the unmount. */
+function unmountSteps(
+  b: PlanBuilder,
+  kind: MountKind,
+  { name, mountId, dev, claim }: Omit<Known, 'above'>,
+  parent: Slot,
+  way: UnmountWay,
+  features: Features,
+): void {
+  const subject = about('target', name)
+  const expect: Expectation[] = [{ field: statxField.mountId, value: mountId }]
+  if (dev !== undefined) expect.push({ field: statxField.dev, value: dev })
   const endsSuperblock = ownsSuperblock(kind)
-  const pins = way.lazy && way.early && endsSuperblock
+  const pins = pinsSuperblock(kind, way)
   const check = { expect, report: true, subject }
   const pin = b.slot('mount')
   if (pins) {
@@ -109,7 +178,7 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
     commits: true,
     endsSuperblock: endsSuperblock && !pins,
   })
-  if (claim) {
+  if (claim !== undefined) {
     // before: whoever finds the mount gone must find that its directories are not free yet
     const retired = c.retireClaim(claim)
     b.add(retired).undo(retired, c.restoreClaim(claim))
@@ -117,8 +186,6 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
   }
   b.add(gone)
   if (pins) b.always({ ...c.close(pin), endsSuperblock })
-  // by the answer nothing of ours keeps the mount above busy
-  return b.always(c.close(parent), { ...c.chdir('/'), answers: pins }).build()
 }
 
 /** Closes a mount that was never attached. */

@@ -16,16 +16,10 @@ import {
   parseAttributes,
   parsePropagation,
 } from './attributes.js'
-import { absolute, splitLast } from './bytes.js'
+import { absolute, parsePath } from './bytes.js'
 import { checkKeys } from './call-options.js'
-import {
-  type ImageLayer,
-  type ImageSpec,
-  isImageLayer,
-  parseImage,
-  parsePath,
-  parseSource,
-} from './image-spec.js'
+import { type ImageLayer, type ImageSpec, isImageLayer, parseImage, parseSource } from './image-spec.js'
+import { type Inside, type InsideBytes, insideOf, type NamespaceTarget, parseTarget } from './inside.js'
 import { type OverlayOptions, type ParsedOptions, type PlannedOptions, parseOptions } from './options.js'
 
 /**
@@ -49,8 +43,11 @@ export interface StackMountOptions {
   upperdir?: PathLike
   /** empty directory on the same mount as `upperdir`, for the kernel's use */
   workdir?: PathLike
-  /** directory to attach it to; left out, the mount stays detached */
-  target?: PathLike
+  /**
+   * directory to attach it to; left out, the mount stays detached. `{ path, mountNamespace }` is a directory in another
+   * mount namespace: then this one never shows the mount
+   */
+  target?: PathLike | NamespaceTarget
   /** a mapping of this mount's own: one more detached tree, made for it and closed with others */
   idmap?: IdmapOption
   /**
@@ -96,6 +93,8 @@ export interface MountSpec {
   readonly upperdir: Buffer | undefined
   readonly workdir: Buffer | undefined
   readonly target: Buffer | undefined
+  /** where `target` is, if not in the caller's namespace */
+  readonly inside: InsideBytes | undefined
   /** only if the mount has one of its own */
   readonly idmap: Idmap | undefined
   readonly upper: 'asis' | 'shifted' | 'idmapped'
@@ -107,10 +106,12 @@ export interface MountSpec {
 }
 
 /** A spec as the rungs plan it: its paths may be holes, and so may texts of its mapping and of its options. */
-export interface Planned extends Omit<MountSpec, 'upperdir' | 'workdir' | 'target' | 'idmap' | 'options'> {
+export interface Planned
+  extends Omit<MountSpec, 'upperdir' | 'workdir' | 'target' | 'inside' | 'idmap' | 'options'> {
   readonly upperdir: PathText | undefined
   readonly workdir: PathText | undefined
   readonly target: PathText | undefined
+  readonly inside: Inside | undefined
   readonly idmap: Idmap | { readonly uidMap: Hole; readonly gidMap: Hole } | undefined
   readonly options: PlannedOptions
 }
@@ -184,10 +185,13 @@ function optionalIdmap(raw: Raw, name: string): Idmap | undefined {
   return isMapped(idmap) || typeof idmap.userns === 'number' ? idmap : { userns: absolute(idmap.userns) }
 }
 
+const noTarget = { target: undefined, namespace: undefined }
+
 function mountOf(raw: Raw, stack: StackSpec, name: string): MountSpec {
   const upperdir = optionalPath(raw, 'upperdir', name)
   const workdir = optionalPath(raw, 'workdir', name)
-  const target = optionalPath(raw, 'target', name)
+  const { target, namespace } =
+    raw['target'] === undefined ? noTarget : parseTarget(raw['target'], `${name}.target`)
   const upper = parseUpper(raw['upper'], `${name}.upper`)
   const create = raw['create'] === undefined ? false : raw['create']
   if (typeof create !== 'boolean') throw invalidArgType(`${name}.create`, 'boolean', create)
@@ -204,13 +208,6 @@ function mountOf(raw: Raw, stack: StackSpec, name: string): MountSpec {
       `${name}.${missing}`,
       undefined,
       'is missing: upperdir and workdir are given both or neither',
-    )
-  }
-  if (target !== undefined && splitLast(target) === undefined) {
-    throw invalidArgValue(
-      `${name}.target`,
-      raw['target'],
-      "must be a directory below '/' and not end in '..'",
     )
   }
   if (target === undefined && propagation !== undefined) {
@@ -241,7 +238,20 @@ function mountOf(raw: Raw, stack: StackSpec, name: string): MountSpec {
   if (stack.dataLayers > 0 && stack.layers.length - stack.dataLayers === 1 && upperdir === undefined) {
     throw invalidArgValue(`${name}.datadir`, raw['datadir'], 'needs an upperdir or a second lower layer')
   }
-  return { upperdir, workdir, target, idmap, upper, create, checkUpper, options, attributes, propagation }
+  const inside = target && namespace && insideOf(target, namespace)
+  return {
+    upperdir,
+    workdir,
+    target,
+    inside,
+    idmap,
+    upper,
+    create,
+    checkUpper,
+    options,
+    attributes,
+    propagation,
+  }
 }
 
 function parseUpper(value: unknown, name: string): MountSpec['upper'] {

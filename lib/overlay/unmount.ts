@@ -3,25 +3,40 @@
  * for the caller.
  */
 import { realpathSync } from 'node:fs'
+import { diagnoseAttach } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
 import { renderCall, shownInErrors } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
-import { UnexpectedError } from '../program/outcome.js'
+import { failedStep, UnexpectedError } from '../program/outcome.js'
 import type { Pool } from '../program/pool.js'
 import { statxField } from '../program/step.js'
 import { splitLast } from './bytes.js'
 import type { Host } from './host.js'
-import { type Attached, openAbove, planUnmount, type UnmountWay } from './reap.js'
+import { type Attached, openAbove, planUnmount, planUnmountInside, type UnmountWay } from './reap.js'
 import { watchOf } from './teardown.js'
 
-/** @returns the number of the watch, if `way` has an inotify instance and the kernel had room for it */
+/**
+ * @param namespaceFd of the mount namespace that it is in, if that is not the caller's
+ * @returns the number of the watch, if `way` has an inotify instance and the kernel had room for it
+ */
 export function* unmountAttached(
   host: Host,
   pool: Pool,
   attached: Attached,
   way: UnmountWay,
+  namespaceFd?: number,
 ): Flow<number | undefined> {
+  if (namespaceFd !== undefined) {
+    const plan = planUnmountInside(attached, namespaceFd, way, host.features)
+    try {
+      const outcome = yield { plan, pool, abortable: false }
+      return way.inotify === undefined ? undefined : watchOf(outcome)
+    } catch (error) {
+      const isEntry = error instanceof MountError && failedStep(error)?.call === 'setns'
+      throw isEntry ? diagnoseAttach(error) : unmountFailure(error, attached.target)
+    }
+  }
   let { target } = attached
   for (let resolved = false; ; resolved = true) {
     const { plan, fills } = planUnmount(resolved ? { ...attached, target } : attached, way, host.features)
@@ -66,6 +81,7 @@ function unmountFailure(error: unknown, target: Buffer): unknown {
     EINVAL: gone,
     EBUSY:
       'something uses the mount (an open file, a working directory, a mount below); lazy: true detaches it at once',
+    ELOOP: 'a symbolic link is on the way to the target now, and none is followed',
     ENOENT:
       'the target cannot be reached any more: a mount covers a directory above it, or it was renamed, or deleted and the mount with it',
   }

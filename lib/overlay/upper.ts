@@ -60,7 +60,7 @@ export function createSteps(
   const dirs = [
     { option: 'upperdir', path: spec.upperdir, mode: top.mode & 0o7777 },
     { option: 'workdir', path: spec.workdir, mode: workMode },
-    { option: 'target', path: spec.target, mode: targetMode },
+    { option: 'target', path: spec.inside ? undefined : spec.target, mode: targetMode },
   ]
   const above = new Map<string, Buffer>()
   for (const { path } of dirs) {

@@ -138,6 +138,13 @@ export const attach = (from: FdArg, target: Text, extra?: Extra): Step => ({
   ...extra,
 })
 
+/** move_mount(from, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH): attaches to the directory that is open */
+export const attachAt = (from: FdArg, at: FdArg, extra?: Extra): Step => ({
+  ...hangBelow(from, at),
+  commits: true,
+  ...extra,
+})
+
 /** move_mount(from, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH): hangs one tree below another */
 export const hangBelow = (from: FdArg, to: FdArg): Step => ({
   call: 'move_mount',
@@ -294,6 +301,13 @@ export const chroot = (path: Text, extra?: Extra): Step => ({ call: 'chroot', ar
 export const mkdir = (path: Text, mode: number, extra?: Extra): Step => ({
   call: 'mkdirat',
   args: [fd(cwd), text(path), int(mode, '0')],
+  ...extra,
+})
+
+/** mkdirat(dirFd, path, mode) */
+export const mkdirat = (dirFd: FdArg, path: Text, mode: number, extra?: Extra): Step => ({
+  call: 'mkdirat',
+  args: [fd(dirFd), text(path), int(mode, '0')],
   ...extra,
 })
 

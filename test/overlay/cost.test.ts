@@ -6,6 +6,7 @@
 import t, { type Test } from 'tap'
 import type { Cost, LayerSource } from '../../lib/index.js'
 import { dist } from '../support/child.js'
+import { startContainer } from '../support/container.js'
 import { hasMkfsErofs, imagesOf } from '../support/images.js'
 import { lockWrites } from '../support/lock-writes.js'
 import { all, privileged, programs } from '../support/needs.js'
@@ -72,6 +73,13 @@ const cases: readonly Case[] = [
   mount("upper: 'shifted'", `{ ...${at('shifted')}, upper: 'shifted' }`, { idmap: true }),
   mount("upper: 'idmapped'", `{ ...${at('idmapped')}, upper: 'idmapped' }`, { idmap: true }),
   mount('volatile: reset', `{ ...${at('reset')}, options: { volatile: 'reset' } }`),
+  mount('inside', `{ ...at('in'), target: inside('/rootfs') }`, { not: 'classic' }),
+  mount(
+    'inside, created',
+    `{ ...fresh('in2'), target: inside('/made'), create: true, propagation: 'slave' }`,
+    { not: 'classic' },
+  ),
+  mount('inside, a clone', `{ target: inside('/rootfs') }`, { not: 'classic' }, 'one'),
   mount('checkUpper', `{ ...${at('checked')}, checkUpper: true }`),
   mount('create', `{ ...fresh('created'), create: true }`),
   mount('create, own mapping', `{ ...fresh('c2'), create: true, idmap: mapping(2) }`, { idmap: true }),
@@ -94,6 +102,16 @@ const cases: readonly Case[] = [
     attached('overlay', '{ lazy: false, early: true }'),
     '{ lazy: false }',
   ),
+  ...(['{ lazy: true, early: true }', '{ lazy: false, early: true }'] as const).map((way) => ({
+    ...unmount(
+      `inside, ${way}`,
+      `stack.mount({ ...at('un-in'), target: inside('/rootfs') })`,
+      `togetherWith(reap.planDiscard({ fds: [made.namespaceFd] }), reap.planUnmountInside({ target: Buffer.from(made.path), mountId: made.mountId, dev: 0n, kind: 'overlay', ` +
+        `claim: 1 }, made.namespaceFd, ${way}, features()))`,
+      `{ lazy: ${way.includes('lazy: true')} }`,
+    ),
+    not: 'classic',
+  })),
   {
     ...unmount('a detached one', `stack.mount({})`, '{ cost: closed }'),
     not: 'classic',
@@ -124,11 +142,15 @@ const script = (
   unused: readonly LayerSource[],
   dir: string,
   wanted: readonly Case[],
+  pid: number,
 ) => `
 import { mkdirSync } from 'node:fs'
 import { explain, features, Mounter } from ${JSON.stringify(dist('index.js'))}
 import * as reap from ${JSON.stringify(dist('overlay/reap.js'))}
+import { costOf } from ${JSON.stringify(dist('program/cost.js'))}
 const [rung, idmap, lowerdir, unused] = ${JSON.stringify([rung, idmap ?? null, lowerdir, unused])}
+// the handle's fd of the namespace goes with others
+const togetherWith = (...plans) => ({ cost: costOf(plans) })
 const mapping = (n) => {
   const range = [{ inside: 0, outside: 65536 * (10 + n), length: 65536 }]
   return { uid: range, gid: range }
@@ -141,6 +163,7 @@ const fresh = (name) => {
   mkdirSync('${dir}/' + name, { recursive: true })
   return paths(name)
 }
+const inside = (path) => ({ path, mountNamespace: { pid: ${pid} } })
 const at = (name) => {
   const dirs = paths(name)
   for (const path of Object.values(dirs)) mkdirSync(path, { recursive: true })
@@ -151,6 +174,7 @@ const mounter = new Mounter({ rung, threads: 1, reapers: 1 })
 const stack = await mounter.open({ lowerdir, idmap: idmap ?? undefined })
 const one = await mounter.open({ lowerdir: lowerdir.slice(0, 1), idmap: idmap ?? undefined })
 await (await stack.mount(at('first'))).unmount()
+if (rung !== 'classic') await (await stack.mount({ target: inside('/rootfs') })).unmount()
 await mounter.idle()
 const closed = reap.planCloseMount(9, 0, { early: true }).cost
 let made
@@ -182,8 +206,9 @@ async function compare(
   unused: readonly LayerSource[],
   dir: string,
 ): Promise<void> {
+  const container = await startContainer(t)
   const wanted = cases.filter((one) => (idmap || !one.idmap) && one.not !== rung)
-  const text = script(rung, idmap, lowerdir, unused, dir, wanted)
+  const text = script(rung, idmap, lowerdir, unused, dir, wanted, container.pid)
   const { status, stdout, stderr, calls } = await straceModule(text)
   t.equal(status, 0, stderr)
   const explained = stdout

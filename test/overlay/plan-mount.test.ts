@@ -88,7 +88,15 @@ const optional = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefine
 const asked: fc.Arbitrary<StackMountOptions> = fc
   .record({
     dirs: optional(fc.record({ upperdir: path, workdir: path })),
-    target: optional(path),
+    target: optional(
+      fc.oneof(
+        path,
+        fc.record({
+          path,
+          mountNamespace: fc.oneof(path, fc.nat(9), fc.record({ pid: fc.integer({ min: 1, max: 99 }) })),
+        }),
+      ),
+    ),
     idmap: optional(fc.constantFrom(100_000, 200_000, 300_000).map((outside) => mapping(outside))),
     upper: optional(fc.constantFrom('asis' as const, 'shifted' as const, 'idmapped' as const)),
     create: optional(fc.boolean()),
@@ -182,6 +190,8 @@ t.test('mounts of one shape share a plan; what looks into its paths has one of i
     ['read-only', (n) => ({ target: `/c/${n}` })],
     ['detached', () => ({})],
     ['create', (n) => ({ ...at(n), create: true })],
+    ['inside', (n) => ({ ...at(n), target: { path: `/c/${n}`, mountNamespace: n } })],
+    ['create inside', (n) => ({ target: { path: `/c/${n}`, mountNamespace: { pid: n } }, create: true })],
     ['create a target', (n) => ({ target: `/c/${n}`, create: true })],
     ['shifted', (n) => ({ ...at(n), upper: 'shifted' })],
     ['options', (n) => ({ ...at(n), options: { volatile: true, index: 'off' } })],

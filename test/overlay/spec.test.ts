@@ -67,6 +67,7 @@ t.test('a mount, with its defaults', async (t) => {
     upperdir: undefined,
     workdir: undefined,
     target: undefined,
+    inside: undefined,
     idmap: undefined,
     upper: 'asis',
     create: false,
@@ -105,6 +106,23 @@ t.test('a mount, with its defaults', async (t) => {
   })
 })
 
+t.test('a target in another mount namespace', async (t) => {
+  const inside = (mountNamespace: unknown) => mount({ target: { path: '/a//b/./c', mountNamespace } })
+  const namespaces: [unknown, string][] = [
+    [{ pid: 4711 }, '/proc/4711/ns/mnt'],
+    [7, '/proc/self/fd/7'],
+    ['/run/ns/1', '/run/ns/1'],
+    [b('ns'), `${resolve('.')}/ns`],
+  ]
+  for (const [given, path] of namespaces) {
+    t.match(inside(given), {
+      target: b('/a/b/c'),
+      inside: { namespace: b(path), above: b('/a/b'), name: b('c') },
+    })
+  }
+  t.match(mount({ target: { path: b('/c'), mountNamespace: 7 } }).inside, { above: b('/'), name: b('c') })
+})
+
 t.test('both halves in one', async (t) => {
   const found = overlay({ ...writable, idmap, datadir: ['/d'], target: '/t' })
   t.match(found, { stack: { dataLayers: 1, idmap: { uid: ids } }, mount: { target: b('/t') } })
@@ -131,13 +149,14 @@ const value = 'ERR_INVALID_ARG_VALUE'
 const range = 'ERR_OUT_OF_RANGE'
 
 t.test('wrong types of every option', async (t) => {
-  const paths = ['upperdir', 'workdir', 'target']
+  const paths = ['upperdir', 'workdir']
   const table: [string, unknown[], string][] = [
     ...paths.map((name): [string, unknown[], string] => [
       name,
       [null, 7, {}, ['/a']],
       'of type string or Buffer',
     ]),
+    ['target', [null, 7, ['/a'], true], 'a string, a Buffer or { path, mountNamespace }'],
     ['upper', [null, 1, {}], "one of 'asis', 'shifted', 'idmapped'"],
     ['create', [null, 1, 'true'], 'of type boolean'],
     ['options', [null, 1, 'index=on', []], 'an object'],
@@ -172,6 +191,7 @@ t.test('wrong values', async (t) => {
   const one = stack({ lowerdir: ['/a'] })
   const both = 'upperdir and workdir are given both or neither'
   const fds = [-1, 0.5, Number.NaN, 2 ** 31]
+  const inside = (path: unknown, mountNamespace: unknown) => mount({ target: { path, mountNamespace } })
   const sparse: unknown[] = []
   sparse[1] = '/a'
   const table: [() => unknown, string, string][] = [
@@ -188,6 +208,17 @@ t.test('wrong values', async (t) => {
     [() => mount({ target: '' }), value, '"options.target" argument must not be empty'],
     [() => mount({ target: '/' }), value, `"options.target" argument must be a directory below '/'`],
     [() => mount({ target: '/a/..' }), value, '"options.target"'],
+    [() => mount({ target: {} }), type, '"options.target.path" argument must be of type string or Buffer'],
+    [() => inside('/t', undefined), type, '"options.target.mountNamespace" argument must be an fd, a path or { pid }. Received undefined'],
+    [() => inside('/t', []), type, '"options.target.mountNamespace"'],
+    [() => inside('/t', null), type, '"options.target.mountNamespace"'],
+    [() => inside('/t', ''), value, '"options.target.mountNamespace" argument must not be empty'],
+    [() => inside('/t', {}), type, '"options.target.mountNamespace.pid" argument must be of type number. Received undefined'],
+    [() => inside('/t', { pid: '1' }), type, '"options.target.mountNamespace.pid"'],
+    ...[0, -1, 1.5, 2 ** 22 + 1].map((pid): [() => unknown, string, string] => [() => inside('/t', { pid }), range, '"options.target.mountNamespace.pid" is out of range. It must be a whole number from 1']),
+    ...fds.map((fd): [() => unknown, string, string] => [() => inside('/t', fd), range, '"options.target.mountNamespace" is out of range. It must be an open fd']),
+    ...['t', '/', '/a/..', '/../t', './t'].map((path): [() => unknown, string, string] => [() => inside(path, 3), value, `"options.target.path" argument must be an absolute path below '/', without '..'`]),
+    [() => inside('/t\0', 3), value, '"options.target.path" argument must not hold a NUL'],
     [() => mount({ propagation: 'slave' }), value, '"options.propagation" argument needs a target'],
     [() => mount({ propagation: 'rslave', target: '/t' }), value, '"options.propagation"'],
     [() => mount({ ...writable, upper: 'chown' }), value, `"options.upper" argument must be one of 'asis'`],
@@ -214,6 +245,14 @@ t.test('options that do not exist, or not here', async (t) => {
     [() => stack({ lowerDir: [] }), '"options.lowerDir". Did you mean "lowerdir"?'],
     [() => stack({ upperdir: '/u' }), 'no option "options.upperdir"'],
     [() => mount({ lowerdir: ['/a'] }), 'no option "options.lowerdir"'],
+    [
+      () => mount({ target: { path: '/t', mountnamespace: 3 } }),
+      '"options.target.mountnamespace". Did you mean "mountNamespace"?',
+    ],
+    [
+      () => mount({ target: { path: '/t', mountNamespace: { PID: 3 } } }),
+      '"options.target.mountNamespace.PID". Did you mean "pid"?',
+    ],
     [() => mount({ workDir: '/w' }), 'no option "options.workDir". Did you mean "workdir"?'],
     [() => overlay({ mountpoint: '/t' }), 'Known options: lowerdir, datadir, idmap, upperdir'],
     [() => overlay({ volatile: true }), 'no option "options.volatile"'],

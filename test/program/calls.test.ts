@@ -63,6 +63,9 @@ const table: Record<string, readonly [Step, string][]> = {
     ],
   ],
   attach: [[c.attach(out, '/target'), 'move_mount(out, "", AT_FDCWD, "/target", MOVE_MOUNT_F_EMPTY_PATH)']],
+  attachAt: [
+    [c.attachAt(out, fs), 'move_mount(out, "", fs, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'],
+  ],
   hangBelow: [
     [c.hangBelow(out, fs), 'move_mount(out, "", fs, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'],
   ],
@@ -106,6 +109,7 @@ const table: Record<string, readonly [Step, string][]> = {
   fchdir: [[c.fchdir(dir), 'fchdir(7</dir>)']],
   chdir: [[c.chdir('/'), 'chdir("/")']],
   mkdir: [[c.mkdir('/d', 0o711), 'mkdirat(AT_FDCWD, "/d", 0711)']],
+  mkdirat: [[c.mkdirat(out, 'd', 0o711), 'mkdirat(out, "d", 0711)']],
   unlink: [[c.unlink(out, 'd'), 'unlinkat(out, "d", 0)']],
   rmdir: [[c.rmdir(out, 'd'), 'unlinkat(out, "d", AT_REMOVEDIR)']],
   fchown: [[c.fchown(out, 100000, 0xffff_fffe), 'fchownat(out, "", 100000, 4294967294, AT_EMPTY_PATH)']],

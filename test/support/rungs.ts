@@ -21,6 +21,7 @@ import {
   type IdmapOption,
   LayerStack,
   type Mounter,
+  type NamespaceTarget,
   type OverlayMountOptions,
   type Rootfs,
   type RungName,
@@ -53,7 +54,7 @@ export interface Form {
   open(mounter: Mounter, options: StackOptions): Promise<LayerStack>
   stackMount(stack: LayerStack, options: StackMountOptions): Promise<Rootfs>
   close(stack: LayerStack): Promise<void>
-  attach(rootfs: Rootfs, target: PathLike, options?: AttachOptions): Promise<void>
+  attach(rootfs: Rootfs, target: PathLike | NamespaceTarget, options?: AttachOptions): Promise<void>
   unmount(rootfs: Rootfs, options?: UnmountOptions): Promise<void>
 }
 

@@ -51,6 +51,8 @@ t.test('the addon refuses by TypeError whatever it is given', async (t) => {
     openat2: [-1, word, 0n, 0n, 0n],
     statx: [-1, word, 0, 0, Buffer.alloc(256)],
     statmount: [0n, 0n, Buffer.alloc(512)],
+    statmountIn: [0n, 0n, 0n, Buffer.alloc(512)],
+    mountNamespaceId: [-1],
     fstatfs: [-1, new BigInt64Array(11)],
     statfs: [Buffer.from('/nonexistent\0'), new BigInt64Array(11)],
     setns: [-1, 0],
@@ -58,7 +60,14 @@ t.test('the addon refuses by TypeError whatever it is given', async (t) => {
     lgetxattr: [Buffer.from('/nonexistent\0'), word, Buffer.alloc(8)],
   }
   const nullable = new Set(['fsconfig 2', 'fsconfig 3', 'mount 0', 'mount 2', 'mount 4', 'lgetxattr 1'])
-  const buffers = new Set(['read 1', 'readlinkat 2', 'statx 4', 'statmount 2', 'lgetxattr 2'])
+  const buffers = new Set([
+    'read 1',
+    'readlinkat 2',
+    'statx 4',
+    'statmount 2',
+    'statmountIn 3',
+    'lgetxattr 2',
+  ])
   const before = fds().size
   for (const [name, args] of Object.entries(calls)) {
     const result = addon[name]?.(...args)

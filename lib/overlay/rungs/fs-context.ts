@@ -15,9 +15,11 @@ import * as c from '../../program/calls.js'
 import { encodeFragment } from '../../program/encode.js'
 import { type Fragment, PlanBuilder } from '../../program/plan.js'
 import { about, type FdArg, type Slot, type Step, statfsField } from '../../program/step.js'
+import { namesOf } from '../bytes.js'
+import { attachInside, detachInside } from '../inside.js'
 import { lowersByFd, lowersByName, ownTrees, setDirectory } from '../layers.js'
 import type { Planned } from '../spec.js'
-import { asMappedRoot, createSteps, upperSteps } from '../upper.js'
+import { asMappedRoot, createSteps, known, upperSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
 import { type Composition, cachedFragment, type Output, propagationNote, type RungInput } from './rung.js'
 
@@ -112,8 +114,23 @@ const notReadOnly = { field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value
 export const isReadOnly = (spec: Planned): boolean => (spec.attributes.mountAttr & f.MOUNT_ATTR_RDONLY) !== 0
 
 /** Steps that attach a mount to its target, or leave it detached: then it is an output. */
-export function attachSteps(b: PlanBuilder, mount: Slot, { spec }: Pick<RungInput, 'spec'>): Output[] {
+export function attachSteps(
+  b: PlanBuilder,
+  mount: Slot,
+  { spec, parents }: Pick<RungInput, 'spec' | 'parents'>,
+): Output[] {
   if (spec.target === undefined) return [{ slot: mount, kind: 'mount' }]
+  if (spec.inside) {
+    b.always(c.close(mount))
+    const { create, inside, propagation } = spec
+    const above = parents && create ? namesOf(known(inside.above)) : []
+    const { namespace, attach } = attachInside(b, mount, inside, { create, parents: above })
+    if (propagation !== undefined) {
+      detachInside(b, mount, attach, true)
+      b.note(propagationNote).add(setPropagation(mount, propagation))
+    }
+    return [{ slot: namespace, kind: 'namespace' }]
+  }
   const subject = about('target', spec.target)
   const attach = c.attach(mount, spec.target, { subject })
   b.add(attach)
@@ -122,9 +139,12 @@ export function attachSteps(b: PlanBuilder, mount: Slot, { spec }: Pick<RungInpu
   return []
 }
 
+export const setPropagation = (mount: FdArg, propagation: number): Step =>
+  c.mountSetattr(mount, { propagation }, { subject: { option: 'propagation' } })
+
 /** Sets propagation of what `attach` has just attached; if it fails, that goes again. */
 export function propagationStep(b: PlanBuilder, mount: FdArg, attach: Step, propagation: number): Step {
   b.note(propagationNote)
   b.undo(attach, c.umount(['/proc/self/fd/', mount], true, false, { endsSuperblock: true }))
-  return c.mountSetattr(mount, { propagation }, { subject: { option: 'propagation' } })
+  return setPropagation(mount, propagation)
 }

@@ -38,7 +38,7 @@ export interface Composition {
 
 export interface Output {
   readonly slot: Slot
-  readonly kind: 'mount' | 'tree'
+  readonly kind: 'mount' | 'tree' | 'namespace'
 }
 
 /** A fragment made once per stack and encoded once. */
