@@ -62,10 +62,11 @@ let wakeFor = 1
 let hasCome = false
 let timer: NodeJS.Timeout | undefined
 
-/** With so many jobs awaited: a twelfth to a sixth of them, so that the threads never run dry meanwhile. */
+/** With so many jobs awaited: a third to a sixth of them, so that the threads do not run dry meanwhile. */
 function wantedFor(awaited: number): number {
-  let wanted = 1
-  while (wanted < 16 && awaited >= 12 * wanted) wanted *= 2
+  if (awaited < 12) return 1
+  let wanted = 4
+  while (wanted < 32 && awaited >= 6 * wanted) wanted *= 2
   return wanted
 }
 

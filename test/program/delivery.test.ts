@@ -53,10 +53,10 @@ t.test('few are waited for one by one, many together', async (t) => {
   end(1)
   t.same(wakes, [], '11 under way')
   for (const [more, expected] of [
-    [2, 2],
-    [13, 4],
-    [25, 8],
-    [49, 16],
+    [2, 4],
+    [13, 8],
+    [25, 16],
+    [49, 32],
     [1000, undefined],
   ] as const) {
     begin(more)
@@ -71,18 +71,18 @@ t.test('who was not woken comes by himself, until nothing comes any more', async
   const { begin, end, wakes, delivers } = await mocked(t)
   begin(50)
   end(1)
-  t.same(wakes, [8])
+  t.same(wakes, [16])
   end(1)
   while (wakes.length === 1) await sleep(1)
-  t.same(wakes, [8, 1], 'the rest takes long: the next result wakes at once')
+  t.same(wakes, [16, 1], 'the rest takes long: the next result wakes at once')
   t.ok(delivers() > 0)
   const before = delivers()
   await sleep(20)
   t.equal(delivers(), before, 'and nobody looks any more')
   end(1)
-  t.same(wakes, [8, 1, 4])
+  t.same(wakes, [16, 1, 8])
   end(47)
-  t.same(wakes, [8, 1, 4, 1])
+  t.same(wakes, [16, 1, 8, 1])
   await sleep(20)
   t.ok(delivers() <= before + 1)
 })
