@@ -56,7 +56,7 @@ export interface CallOptions {
  * Composes an overlay from layers and attaches it to `target`; without one it stays detached.
  *
  * One-shot: layers are opened, mounted and closed again. For many mounts of the same layers, open a
- * `LayerStack`. What the calls are, `explain` shows. Linux 6.15 with an idmap; without one, by fd from 6.7 on and
+ * `LayerStack`. What the calls are, `explain` shows. Linux 5.19 with an idmap; without one, by fd from 6.7 on and
  * by mount(2) before. Needs CAP_SYS_ADMIN in the user namespace of the mount namespace, and with an idmap over the
  * layers' file system.
  *

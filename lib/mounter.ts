@@ -6,7 +6,7 @@ import type { Features } from './host/features.js'
 import type { Placement } from './host/topology/placement.js'
 import { MounterHost, type MounterOptions, type MounterStats } from './mounter/host.js'
 import { checkCall } from './overlay/call-options.js'
-import { choose, type RungChoice } from './overlay/choose.js'
+import { choose, isStaged, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
@@ -120,7 +120,8 @@ export class Mounter {
     )
     const here = host.here()
     host.admit(here)
-    const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false }, rung)
+    const stage = isStaged(rung) ? yield* host.stage(here) : undefined
+    const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false, stage }, rung)
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)
     } finally {

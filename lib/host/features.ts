@@ -42,6 +42,8 @@ export interface Features {
    * asking for erofs may load a module
    */
   readonly erofsImages: boolean
+  /** threads may have mount namespaces of their own: unshare and setns, which filters of containers like to refuse */
+  readonly mountNamespaces: boolean
   /** the overlay file system is there */
   readonly overlay: boolean
   /** the process may mount in its mount namespace */
@@ -90,6 +92,7 @@ const names = [
   'uniqueMountId',
   'overlayOptions',
   'erofsImages',
+  'mountNamespaces',
   'overlay',
   'mayMount',
   'initialUserNamespace',
@@ -147,6 +150,9 @@ function probe(): Features {
     mountSetattr,
     openat2,
     uniqueMountId: probeMountId(reasons),
+    mountNamespaces: [binding.unshare(-1), binding.setns(-1, 0)].every((result) =>
+      call('mountNamespaces', result),
+    ),
     ...context,
     initialUserNamespace: probeUserNamespace(context, reasons),
     get erofsImages() {

@@ -15,7 +15,7 @@ import { topology } from '../host/topology.js'
 import type { Idmap } from '../idmap.js'
 import { parseRung, type RungChoice } from '../overlay/choose.js'
 import { FdBudget } from '../overlay/fd-budget.js'
-import type { Here, Host, Leftovers } from '../overlay/host.js'
+import type { Here, Host, Leftovers, StageLease } from '../overlay/host.js'
 import { ImageCache } from '../overlay/image-cache.js'
 import { MappingCache, type MappingLease } from '../overlay/mappings.js'
 import { ownMark } from '../overlay/owner-mark.js'
@@ -23,6 +23,7 @@ import type { Flow } from '../program/flow.js'
 import type { Plan } from '../program/plan.js'
 import { Pool } from '../program/pool.js'
 import { Reaper } from './reaper.js'
+import { Stage } from './stage.js'
 
 /** Settings of a Mounter. */
 export interface MounterOptions {
@@ -133,6 +134,8 @@ export class MounterHost implements Host {
   #placement: Placement | undefined
   readonly #pools = new Map<number, Pools>()
   readonly #reaper = new Reaper((plan) => this.later(plan))
+  /** by mount namespace */
+  readonly #stages = new Map<number, Stage>()
   #lacking: Partial<Record<keyof Features, string>> = {}
   #reduced: { readonly from: Features; readonly features: Features } | undefined
 
@@ -217,12 +220,27 @@ export class MounterHost implements Host {
     return this.mappings.lease(idmap)
   }
 
+  stage(here: Here): Flow<StageLease> {
+    let stage = this.#stages.get(here.namespace)
+    if (stage === undefined) {
+      stage = new Stage(here.namespace, this)
+      this.#stages.set(here.namespace, stage)
+    }
+    return stage.enter()
+  }
+
+  reapingFor(namespace: number): { pool: Pool; isHome: boolean } {
+    const home = this.#pools.get(namespace)
+    return { pool: (home ?? this.here()).reaping, isHome: home !== undefined }
+  }
+
   discard(leftovers: Leftovers): void {
     this.#reaper.add(leftovers)
   }
 
   *flush(): Flow<void> {
     const pool = this.here().reaping
+    for (const stage of this.#stages.values()) yield* stage.flush()
     for (const plan of this.#reaper.take()) yield { plan, pool, abortable: false }
   }
 
@@ -238,6 +256,7 @@ export class MounterHost implements Host {
   async idle(): Promise<void> {
     let busy: boolean
     do {
+      for (const stage of this.#stages.values()) stage.send()
       this.#reaper.send()
       const pools = poolsOf(this.#pools.values())
       const settled = await Promise.all(pools.map((pool) => pool.settle()))
@@ -245,6 +264,7 @@ export class MounterHost implements Host {
       busy =
         settled.includes(true) ||
         this.#reaper.waiting ||
+        [...this.#stages.values()].some((stage) => stage.waiting) ||
         poolsOf(this.#pools.values()).some((pool) => pool.pending > 0)
     } while (busy)
   }
@@ -257,6 +277,7 @@ export class MounterHost implements Host {
     for (let round = 0; round < 2; round++) {
       this.mappings.trim()
       this.images.trim()
+      for (const stage of this.#stages.values()) stage.trim()
       await this.idle()
     }
     const { namespace } = this.here()

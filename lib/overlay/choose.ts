@@ -8,11 +8,15 @@ import { invalidArgValue } from '../errors.js'
 import type { Features } from '../host/features.js'
 
 /** The ways to compose, best first. */
-export const rungs = ['detached-tree', 'direct', 'classic'] as const
+export const rungs = ['detached-tree', 'direct', 'staged', 'staged-classic', 'classic'] as const
 /** A way to compose; what each needs and costs is in the README. */
 export type RungName = (typeof rungs)[number]
 /** A rung's name, or `'auto'`: the first that works. */
 export type RungChoice = RungName | 'auto'
+
+/** Rungs that make their overlays in a staging namespace. */
+export const isStaged = (rung: RungName | undefined): boolean =>
+  rung === 'staged' || rung === 'staged-classic'
 
 /** What of a spec decides which rungs apply. */
 export interface Need {
@@ -25,7 +29,7 @@ export interface Need {
 }
 
 /** A sentence that says why a rung does not serve; undefined if it does. */
-type Obstacle = (need: Need, features: Features) => string | undefined
+type Obstacle = (need: Need, features: Features, isForced: boolean) => string | undefined
 
 const missing = (features: Features, names: readonly (keyof Features)[]): string | undefined => {
   const absent = names.filter((name) => features[name] === false)
@@ -33,6 +37,19 @@ const missing = (features: Features, names: readonly (keyof Features)[]): string
   const list = absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`)
   return list.join(', ')
 }
+
+const noImages = 'it takes no erofs images: they are mounted detached'
+
+/** What a staging namespace needs, and a tree in it. */
+const staging = [
+  'overlay',
+  'mayMount',
+  'fsContext',
+  'openTree',
+  'mountSetattr',
+  'openat2',
+  'mountNamespaces',
+] as const satisfies readonly (keyof Features)[]
 
 const obstacles: Readonly<Record<RungName, Obstacle>> = {
   'detached-tree': (need, features) => {
@@ -61,6 +78,17 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
           'appendLayers',
           ...(need.inside ? (['openat2'] as const) : []),
         ]),
+  staged: (need, features, isForced) => {
+    if (need.images) return noImages
+    if (!need.idmap && !isForced) return 'without an idmap it only costs more'
+    return missing(features, [...staging, 'appendLayers'])
+  },
+  // without an idmap: for a mount that stays detached, which mount(2) alone cannot make
+  'staged-classic': (need, features, isForced) => {
+    if (need.images) return noImages
+    if (!need.idmap && !need.detached && !isForced) return 'without an idmap it only costs more'
+    return missing(features, staging)
+  },
   classic: (need, features) => {
     if (need.idmap) return 'mount(2) does not idmap'
     if (need.detached) return 'mount(2) needs a target: it attaches what it makes'
@@ -74,6 +102,9 @@ function imageObstacle({ images }: Need, features: Features): string | undefined
   const why = images ? missing(features, ['erofsImages', 'openTreeAttr']) : undefined
   return why && `${why}; erofs images as layers need Linux 6.15`
 }
+
+const obstacleOf = (rung: RungName, need: Need, features: Features, choice: RungChoice) =>
+  obstacles[rung](need, features, choice !== 'auto') ?? imageObstacle(need, features)
 
 /** Thrown when no rung serves, or the forced one does not. */
 export class RungError extends Error {
@@ -100,7 +131,7 @@ export function choose(need: Need, features: Features, choice: RungChoice): Choi
   const reasons: Record<string, string> = {}
   const candidates = choice === 'auto' ? rungs : [choice]
   for (const rung of candidates) {
-    const obstacle = obstacles[rung](need, features) ?? imageObstacle(need, features)
+    const obstacle = obstacleOf(rung, need, features, choice)
     if (obstacle === undefined) {
       const passed = Object.entries(reasons).filter(([, why]) => why.includes('missing'))
       return { rung, notes: passed.map(([name, why]) => `rung ${name} was passed over: ${why}`) }
@@ -114,6 +145,12 @@ export function choose(need: Need, features: Features, choice: RungChoice): Choi
         `no rung can compose this: ${missing(features, ['overlay', 'mayMount']) ?? list.join('; ')}`
       : `rung ${choice} cannot compose this: ${reasons[choice]}`
   throw new RungError(message, reasons)
+}
+
+/** The rung that `choose` would take, if there is one. */
+export function serves(need: Need, features: Features, choice: RungChoice): RungName | undefined {
+  const candidates = choice === 'auto' ? rungs : [choice]
+  return candidates.find((rung) => obstacleOf(rung, need, features, choice) === undefined)
 }
 
 /** Checks a rung's name from an option or from OVERLAYFD_RUNG. */

@@ -7,6 +7,7 @@
  * may be of a mount that is gone. Then the mount is planned again. All happen before anything is visible; after
  * the attach nothing is tried another way.
  */
+import { realpathSync } from 'node:fs'
 import { nameOf } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
@@ -15,13 +16,14 @@ import type { Flow } from '../program/flow.js'
 import { claimInTheWay, failedStep, type Outcome, UnexpectedError } from '../program/outcome.js'
 import { identityOf } from '../program/result.js'
 import type { Step } from '../program/step.js'
+import { absolute, commonParent, splitLast } from './bytes.js'
 import { checkUpper, isBusy, whichIsBusy } from './check-upper.js'
-import type { RungName } from './choose.js'
+import { isStaged, type RungName } from './choose.js'
 import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers } from './layers.js'
 import { checkKnown } from './options.js'
-import { type Base, planMount, planWarm } from './plan-mount.js'
+import { type Base, type PlannedMount, planMount, planWarm, StageNeeded } from './plan-mount.js'
 import { Rootfs } from './rootfs.js'
 import type { Composition } from './rungs/rung.js'
 import type { MountSpec } from './spec.js'
@@ -46,14 +48,22 @@ function* checked(host: Host, here: Here, base: Base, spec: MountSpec): Flow<voi
   }
 }
 
-function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
+function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Rootfs> {
+  let spec = asked
   let parents = false
   for (let tries = 0; ; tries++) {
     const planned = base.layers
     const { features } = host
-    const { rung, composition, fills } = parents
-      ? planMount(host, base, spec, parents)
-      : planWarm(host, base, spec)
+    if (spec === asked && base.stage.lease && hasDots(asked)) spec = withRealUpper(asked)
+    let mount: PlannedMount
+    try {
+      mount = parents ? planMount(host, base, spec, parents) : planWarm(host, base, spec)
+    } catch (error) {
+      if (!(error instanceof StageNeeded) || base.stage.lease) throw error
+      yield* takeStage(host, here, base)
+      continue
+    }
+    const { rung, composition, fills } = mount
     let outcome: Outcome
     try {
       outcome = yield {
@@ -79,12 +89,57 @@ function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Roo
         parents = true
         continue
       }
-      const asked = isBusy(error) ? yield* whichIsBusy(host, here, spec, error) : error
-      throw explainFailure(asked, base, spec, rung)
+      if (spec === asked && isStaged(rung) && step && isLinked(step)) {
+        spec = withRealUpper(asked)
+        continue
+      }
+      const found = isBusy(error) ? yield* whichIsBusy(host, here, spec, error) : error
+      throw explainFailure(found, base, spec, rung)
     }
     return handOver(host, here.namespace, rung, composition, outcome, spec)
   }
 }
+
+/** The lease of the staging namespace, for as long as the layers are open. */
+function* takeStage(host: Host, here: Here, { stage }: Base): Flow<void> {
+  const lease = yield* host.stage(here)
+  // another mount may have got one meanwhile
+  if (stage.lease) lease.release()
+  else stage.lease = lease
+}
+
+/** An upper is looked up below the directory above it, where no symbolic link is followed. */
+const isLinked = ({ call, subject }: Step): boolean =>
+  (call === 'openat2' || call === 'statx') && /^(upper|work)dir$/.test(subject?.option ?? '')
+
+/** Then there is no telling by the names which directory is above both. */
+const hasDots = ({ upperdir, workdir }: MountSpec): boolean =>
+  upperdir !== undefined && workdir !== undefined && commonParent([upperdir, workdir]) === undefined
+
+const withRealUpper = (spec: MountSpec): MountSpec => ({
+  ...spec,
+  upperdir: spec.upperdir && realPath(spec.upperdir),
+  workdir: spec.workdir && realPath(spec.workdir),
+})
+
+/** Of a directory that may have to be made; as it is where that fails, for the attempt to say what is wrong with it. */
+function realPath(path: Buffer): Buffer {
+  try {
+    return realpathSync.native(path, 'buffer')
+  } catch {
+    // it may be missing: the directory above it is not
+  }
+  const { parent, name } = splitLast(path) ?? {}
+  try {
+    return parent && name
+      ? absolute(Buffer.concat([realpathSync.native(parent, 'buffer'), slash, name]))
+      : path
+  } catch {
+    // nor is that there
+    return path
+  }
+}
+const slash = Buffer.from('/')
 
 /**
  * Gives the layer that a step was about a tree of its own; false if the step was about no layer. Another mount
@@ -93,6 +148,8 @@ function* attempt(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Roo
 function reroot(base: Base, planned: OpenLayers, step: Step): boolean {
   const { list, groups } = base.layers
   if (step.call !== 'statx' && step.call !== 'openat2') return false
+  // what is kept of it lies below a tree that is attached elsewhere: it cannot be cloned from here
+  if (base.layers.staged) return false
   const index = planned.list.findIndex(({ subject, name }) => name !== undefined && subject === step.subject)
   const { fd, name } = list[index] ?? {}
   if (fd === undefined) return false

@@ -10,7 +10,7 @@ import type { Identity } from '../program/result.js'
 import type { Step } from '../program/step.js'
 import { relativeTo } from './bytes.js'
 import { planCheckUpper } from './check-upper.js'
-import { choose, type RungChoice, type RungName } from './choose.js'
+import { choose, isStaged, type RungChoice, type RungName } from './choose.js'
 import { planImages } from './images.js'
 import type { OpenLayers } from './layers.js'
 import { type Look, planLook } from './look.js'
@@ -19,6 +19,7 @@ import { markShape } from './owner-mark.js'
 import { nothingKept, planMount } from './plan-mount.js'
 import { planDiscard } from './reap.js'
 import { imageCount, type MountSpec, type StackSpec } from './spec.js'
+import { assumedStage, assumedStaging, planUnstage, type Staging } from './staging.js'
 import { candidates, layerName, planTrees, type Seen } from './trees.js'
 
 /** A rung, its plans, and their cost. `String(explanation)` prints all of it. */
@@ -94,12 +95,15 @@ export function explainOverlay(
   const look = planLook(stack, features)
   const plans: Plan[] = [look.plan]
   if (need.images) plans.push(assumeImages(stack, look, features))
-  const layers = stack.idmap ? assumeTrees(stack, seen, features, plans) : ungrouped(stack, seen)
+  const staging = isStaged(rung) ? assumedStaging : undefined
+  const layers =
+    stack.idmap || staging ? assumeTrees(stack, seen, features, plans, staging) : ungrouped(stack, seen)
   const base = {
     spec: stack,
     layers,
     top: () => ({ mode: 0o755, uid: 0, gid: 0, xattrs: [] }),
     kept: nothingKept(),
+    stage: { lease: assumedStage },
   }
   const opened = plans.flatMap(({ outputs }) => outputs)
   const own = opened.filter(({ name }) => name.startsWith('tree of ') || name.startsWith('image ')).length
@@ -107,7 +111,12 @@ export function explainOverlay(
   const trees = own + composition.outputs.filter(({ kind }) => kind === 'tree').length
   if (mount.checkUpper) plans.push(planCheckUpper(mount, features))
   plans.push(composition.plan)
-  plans.push(planDiscard({ fds: Array(opened.length - own).fill(0), trees: Array(trees).fill(0) }))
+  const fds = Array(opened.length - own).fill(0)
+  if (staging) {
+    if (own > 0) plans.push(planUnstage(staging, Array(own).fill(0)))
+    notes.push('the staging namespace is made at its first use, which is not counted')
+  }
+  plans.push(planDiscard({ fds, trees: staging ? [] : Array(trees).fill(0) }))
   return new Explanation(rung, plans, notes)
 }
 
@@ -120,12 +129,27 @@ function assumeImages(spec: StackSpec, { images }: Look, features: Features): Pl
   return planImages(spec, wanted, features).plan
 }
 
-function assumeTrees(spec: StackSpec, seen: readonly Seen[], features: Features, plans: Plan[]): OpenLayers {
+function assumeTrees(
+  spec: StackSpec,
+  seen: readonly Seen[],
+  features: Features,
+  plans: Plan[],
+  staging: Staging | undefined,
+): OpenLayers {
   const wanted = candidates(seen)
   const joined = new Set(wanted.flatMap(({ members }) => members))
   const alone = seen.map((_, i) => i).filter((i) => !joined.has(i))
   const idmap = spec.idmap
-  const trees = planTrees({ spec, features, seen, candidates: wanted, alone, idmap, lease: undefined })
+  const trees = planTrees({
+    spec,
+    features,
+    seen,
+    candidates: wanted,
+    alone,
+    idmap,
+    lease: undefined,
+    staging,
+  })
   plans.push(trees.plan)
   const list = seen.map((layer, i) => {
     const group = wanted.findIndex(({ members }) => members.includes(i))
@@ -140,7 +164,8 @@ function assumeTrees(spec: StackSpec, seen: readonly Seen[], features: Features,
   return {
     list,
     groups: roots.map((root) => ({ root: held(-1, root) })),
-    idmapped: true,
-    userns: held(-1, 'userns'),
+    idmapped: idmap !== undefined,
+    staged: staging !== undefined,
+    userns: idmap && held(-1, 'userns'),
   }
 }

@@ -14,6 +14,7 @@ import type { RungChoice } from './choose.js'
 import type { FdBudget } from './fd-budget.js'
 import type { ImageCache } from './image-cache.js'
 import type { MappingLease } from './mappings.js'
+import type { Staging } from './staging.js'
 
 /** Fds that are to be closed off the hot path. */
 export interface Leftovers {
@@ -37,6 +38,21 @@ export interface Here {
   readonly mounting: number
 }
 
+/** The staging namespace for as long as somebody may be in it, and the trees that are kept there. */
+export interface StageLease {
+  readonly staging: Staging
+  /** as `Host.mapping`, and the same without one: its trees are attached there */
+  mapping(idmap: Idmap | undefined): MappingLease
+  /** takes trees over that are attached there, and takes them down soon */
+  takeDown(trees: readonly number[]): void
+  release(): void
+}
+
+/** Where a stack, or a call, has its lease, once it has needed one. */
+export interface StageHold {
+  lease: StageLease | undefined
+}
+
 export interface Host {
   readonly features: Features
   readonly rung: RungChoice
@@ -52,6 +68,8 @@ export interface Host {
   admit(here: Here, mounts?: number): void
   /** the user namespace and the trees of a mapping, shared with others that use the same */
   mapping(idmap: Idmap): MappingLease
+  /** the staging namespace of a mount namespace, made if it is not there */
+  stage(here: Here): Flow<StageLease>
   /** takes fds over and closes them soon */
   discard(leftovers: Leftovers): void
   /** runs a plan that takes something down, and nobody waits for it */

@@ -14,7 +14,7 @@ import { lgetxattr, llistxattr } from '../sys/file.js'
 import { traced, tracedSync } from '../tracing.js'
 import { checkCall } from './call-options.js'
 import { planCheckUpper } from './check-upper.js'
-import { choose, type RungName } from './choose.js'
+import { choose, isStaged, type RungName, serves } from './choose.js'
 import { compose } from './compose.js'
 import { Explanation } from './explanation.js'
 import type { Here, Host } from './host.js'
@@ -30,6 +30,7 @@ import {
   type StackOptions,
   type StackSpec,
 } from './spec.js'
+import { assumedStage } from './staging.js'
 
 /** What opens stacks: a Mounter. An interface, because the arrow points the other way. */
 export interface StackOpener {
@@ -91,7 +92,7 @@ export function baseOf(spec: StackSpec, opened: Opened): Base {
       throw error instanceof SyscallError ? topFailure(error, opened) : error
     }
   }
-  return { spec, layers: opened.layers, top: topFor, kept: nothingKept() }
+  return { spec, layers: opened.layers, top: topFor, kept: nothingKept(), stage: opened.stage }
 }
 
 /** Opens layers, for a rung if that is known by now; a failure is diagnosed. */
@@ -104,6 +105,7 @@ export function* openDiagnosed(
   try {
     return yield* openLayers(host, spec, options)
   } catch (error) {
+    options.stage?.release()
     throw error instanceof MountError ? refine(diagnose(error, spec, undefined), { rung }) : error
   }
 }
@@ -144,9 +146,11 @@ export class LayerStack {
     const plain = rung === 'detached-tree' ? undefined : choose({ idmap: false, ...need }, features, rung)
     const mapped =
       spec.idmap || (need.images && !plain) ? choose({ idmap: true, ...need }, features, rung) : undefined
-    const mayMap = features.openTreeAttr && features.openat2 && (rung === 'auto' || rung === 'detached-tree')
+    const mayMap =
+      features.openat2 && serves({ idmap: true, ...need, detached: true }, features, rung) !== undefined
+    const own = (spec.idmap ? mapped : plain)?.rung
     // the data of mount(2) have no room for names
-    const needsFds = !features.openat2 || (!spec.idmap && plain?.rung === 'classic')
+    const needsFds = !features.openat2 || own === 'classic' || own === 'staged-classic'
     // the root of an image is kept beside its idmapped clone, and has no name to go by
     const imageFds = spec.idmap ? 2 * images : images
     const fds = spec.layers.length - images + imageFds
@@ -155,7 +159,9 @@ export class LayerStack {
     if (!kept) budget.exceed(imageFds)
     const budgeted = kept ? fds : imageFds
     try {
-      const opened = yield* openDiagnosed(host, spec, { grouped: mayMap || byName, byName }, mapped?.rung)
+      const stage = isStaged(own) ? yield* host.stage(host.here()) : undefined
+      const grouped = mayMap || byName
+      const opened = yield* openDiagnosed(host, spec, { grouped, byName, stage }, mapped?.rung)
       return new LayerStack(host, spec, opened, budgeted)
     } catch (error) {
       budget.giveBack(budgeted)
@@ -287,7 +293,8 @@ export class LayerStack {
   explain(options: StackMountOptions): Explanation {
     const spec: MountSpec = parseMount(options, this.#base.spec)
     this.#check()
-    const { rung, composition } = planMount(this.#host, this.#base, spec)
+    const stage = this.#base.stage.lease ? this.#base.stage : { lease: assumedStage }
+    const { rung, composition } = planMount(this.#host, { ...this.#base, stage }, spec)
     const { checkUpper } = spec
     const plans = checkUpper ? [planCheckUpper(spec, this.#host.features)] : []
     return new Explanation(rung, [...plans, composition.plan])

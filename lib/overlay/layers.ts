@@ -71,6 +71,8 @@ export interface OpenLayers {
   readonly groups: readonly Group[]
   /** the fds of `list` lie below idmapped trees */
   readonly idmapped: boolean
+  /** those trees are attached in the staging namespace */
+  readonly staged: boolean
   /** the user namespace of those trees */
   readonly userns: HeldFd | undefined
 }
@@ -81,6 +83,13 @@ const maxString = 255
 /** How an fd of a directory is opened so that fsconfig takes it. */
 export const directoryFlags = (features: Features): number =>
   features.layersByFd === 'directory' ? f.O_RDONLY | f.O_DIRECTORY : f.O_PATH | f.O_DIRECTORY
+
+/**
+ * One directory given to the context by the number of its fd, on a thread whose working directory is /proc/self/fd:
+ * any kernel takes that, with or without a /proc where the thread is.
+ */
+export const setNumber = (fs: Slot, key: string, dir: FdArg, extra?: Extra): Step =>
+  setString(fs, key, [dir], extra)
 
 /** One directory given to the context by fd; by the fd's name in /proc where it takes no fds. */
 export function setDirectory(fs: Slot, key: string, dir: FdArg, features: Features, extra?: Extra): Step {
@@ -112,15 +121,28 @@ export const ownTrees = ({ groups }: OpenLayers, spare: Slot): Trees => ({
  * Every layer by its name below a tree. Each name is looked at first: it must still show the directory that
  * was opened, and through the tree's own mount (a symbolic link put in its place would lead out of it). The
  * thread's directory is a tree afterwards. A layer that is a group's root goes by fd.
+ *
+ * @param proc a /proc/self/fd to make names of fds in, where overlay is to be given no fds
  */
-export function lowersByName(fs: Slot, layers: OpenLayers, slots: Trees, features: Features): Fragment {
+export function lowersByName(
+  fs: Slot,
+  layers: OpenLayers,
+  slots: Trees,
+  features: Features,
+  proc?: FdArg,
+): Fragment {
   const steps: Step[] = []
   let at = -1
+  const set = (key: string, dir: FdArg, subject: Subject): Step[] => {
+    if (proc === undefined) return [setDirectory(fs, key, dir, features, { subject })]
+    at = -1
+    return [fchdir(proc), setNumber(fs, key, dir, { subject })]
+  }
   for (const { group, name, key, identity, subject, fd } of layers.list) {
     const tree = slots.trees[group]!
     if (name === undefined) {
       // a new tree's root; of the stack's own trees, the layer that was kept
-      steps.push(setDirectory(fs, key, 'slot' in tree ? tree : fd!, features, { subject }))
+      steps.push(...set(key, 'slot' in tree ? tree : fd!, subject))
       continue
     }
     const mount = { field: statxField.mountId, value: slots.mounts[group]! }
@@ -130,7 +152,7 @@ export function lowersByName(fs: Slot, layers: OpenLayers, slots: Trees, feature
       steps.push(
         openat2(slots.spare, tree, name, directoryFlags(features), beneath, { subject }),
         statxFd(slots.spare, features.uniqueMountId, { expect, subject }),
-        setDirectory(fs, key, slots.spare, features, { subject }),
+        ...set(key, slots.spare, subject),
         close(slots.spare),
       )
       continue

@@ -49,9 +49,10 @@ export class MappingCache {
     this.#lingerMs = lingerMs
   }
 
-  lease(idmap: Idmap): MappingLease {
+  /** Without a mapping: of trees that are not idmapped. */
+  lease(idmap: Idmap | undefined): MappingLease {
     // a namespace given by path or fd may be another one at the next call: it is not shared
-    const id = isMapped(idmap) ? idmap.key : undefined
+    const id = idmap === undefined ? 'none' : isMapped(idmap) ? idmap.key : undefined
     let mapping = id === undefined ? undefined : this.#mappings.get(id)
     if (mapping === undefined) {
       mapping = {

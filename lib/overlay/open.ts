@@ -13,13 +13,14 @@ import type { Pool } from '../program/pool.js'
 import { type Identity, identityOf } from '../program/result.js'
 import type { Slot } from '../program/step.js'
 import { relativeTo } from './bytes.js'
-import type { Host } from './host.js'
+import type { Host, StageHold, StageLease } from './host.js'
 import type { ImageLease, OpenImage } from './image-cache.js'
 import { openImages } from './images.js'
 import type { Group, OpenLayer, OpenLayers, TopAttributes } from './layers.js'
 import { lookAtLayers } from './look.js'
 import type { MappingLease } from './mappings.js'
 import { imageAt, layerSubject, type StackSpec } from './spec.js'
+import type { Staging } from './staging.js'
 import { type Candidate, candidates, layerName, planTrees, type Seen, type TreesPlan } from './trees.js'
 
 /** Layers that are open, and what has to be closed with them. */
@@ -34,6 +35,7 @@ export interface Opened {
   readonly lease: MappingLease | undefined
   /** of layers that are images */
   readonly images: readonly ImageLease[]
+  readonly stage: StageHold
 }
 
 export interface OpenOptions {
@@ -41,14 +43,21 @@ export interface OpenOptions {
   readonly grouped: boolean
   /** no fd is kept of a layer that can be reached by its name below its group's directory */
   readonly byName: boolean
+  /** idmapped trees are attached in its staging namespace; the lease is the caller's until this ends well */
+  readonly stage?: StageLease | undefined
 }
 
 /** Opens the layers. */
-export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: OpenOptions): Flow<Opened> {
+export function* openLayers(
+  host: Host,
+  spec: StackSpec,
+  { grouped, byName, stage: stageLease }: OpenOptions,
+): Flow<Opened> {
   const pool = host.here().composing
   const look = yield* lookAtLayers(host, pool, spec)
   const own: Owned = { fds: new Set(look.fds), trees: [] }
   let images: ReadonlyMap<number, ImageLease> = new Map()
+  const stage: StageHold = { lease: stageLease }
   let lease: MappingLease | undefined
   const opened = (layers: OpenLayers, { fd }: Seen, top: Opened['top']): Opened => ({
     layers,
@@ -58,14 +67,15 @@ export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: Op
     trees: own.trees,
     lease,
     images: [...images.values()],
+    stage,
   })
   try {
     if (look.images.length > 0) images = yield* openImages(host, pool, spec, look.images)
     const seen = spec.layers.map((_, i) => look.seen[i] ?? seenImage(images.get(i)!.image))
     const top = images.get(0)?.image.top ?? look.top!
-    if (!spec.idmap && !grouped) return opened(ungrouped(spec, seen), seen[0]!, top)
-    lease = spec.idmap && host.mapping(spec.idmap)
-    const joining = new Joining(spec, seen, lease, own, byName)
+    if (!spec.idmap && !grouped && !stageLease) return opened(ungrouped(spec, seen), seen[0]!, top)
+    lease = stageLease ? stageLease.mapping(spec.idmap) : spec.idmap && host.mapping(spec.idmap)
+    const joining = new Joining(spec, seen, lease, own, byName, stageLease?.staging)
     yield* joining.run(host, pool)
     const topFd = seen[0]!.fd.fd
     const drop = joining.unused().filter((fd) => fd !== topFd)
@@ -73,7 +83,7 @@ export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: Op
     host.discard({ fds: drop })
     return opened(joining.layers(), seen[0]!, top)
   } catch (error) {
-    host.discard({ fds: [...own.fds], trees: own.trees })
+    discardOwned(host, { fds: [...own.fds], trees: own.trees, stage })
     for (const image of images.values()) image.release(false)
     lease?.release(false)
     throw error
@@ -81,10 +91,17 @@ export function* openLayers(host: Host, spec: StackSpec, { grouped, byName }: Op
 }
 
 /** Gives back what opening took; `linger` keeps for a moment what the next call may want. */
-export function closeOpened(host: Host, { fds, trees, lease, images }: Opened, linger: boolean): void {
-  host.discard({ fds, trees })
+export function closeOpened(host: Host, opened: Opened, linger: boolean): void {
+  const { lease, images, stage } = opened
+  discardOwned(host, opened)
   lease?.release(linger)
   for (const image of images) image.release(linger)
+  stage.lease?.release()
+}
+
+function discardOwned(host: Host, { fds, trees, stage }: Pick<Opened, 'fds' | 'trees' | 'stage'>): void {
+  if (stage.lease) stage.lease.takeDown(trees)
+  host.discard(stage.lease ? { fds } : { fds, trees })
 }
 
 const seenImage = ({ identity, fd }: OpenImage): Seen => ({ identity, path: undefined, fd })
@@ -101,6 +118,7 @@ export function ungrouped(spec: StackSpec, seen: readonly Seen[]): OpenLayers {
     list: seen.map((layer, i) => layerOf(spec, i, layer, { fd: layer.fd, group: i, name: undefined })),
     groups: seen.map(({ fd }) => ({ root: fd })),
     idmapped: false,
+    staged: false,
     userns: undefined,
   }
 }
@@ -123,6 +141,7 @@ class Joining {
   readonly #lease: MappingLease | undefined
   readonly #own: Owned
   readonly #byName: boolean
+  readonly #staging: Staging | undefined
   readonly #list: OpenLayer[] = []
   readonly #groups: Group[] = []
 
@@ -132,12 +151,14 @@ class Joining {
     lease: MappingLease | undefined,
     own: Owned,
     byName: boolean,
+    staging: Staging | undefined,
   ) {
     this.#spec = spec
     this.#seen = seen
     this.#lease = lease
     this.#own = own
     this.#byName = byName
+    this.#staging = staging
   }
 
   *run({ features }: Host, pool: Pool): Flow<void> {
@@ -147,8 +168,16 @@ class Joining {
     let alone = seen.map((_, i) => i).filter((i) => !joined.has(i))
     while (wanted.length > 0 || alone.length > 0) {
       const { idmap } = this.#spec
-      const input = { spec: this.#spec, features, seen, candidates: wanted, alone, idmap, lease: this.#lease }
-      const trees = planTrees(input)
+      const trees = planTrees({
+        spec: this.#spec,
+        features,
+        seen,
+        candidates: wanted,
+        alone,
+        idmap,
+        lease: this.#lease,
+        staging: this.#staging,
+      })
       let outcome: Outcome
       try {
         outcome = yield { plan: trees.plan, pool, abortable: true }
@@ -244,7 +273,8 @@ class Joining {
     return {
       list: this.#list,
       groups: this.#groups,
-      idmapped: this.#lease !== undefined,
+      idmapped: this.#spec.idmap !== undefined,
+      staged: this.#staging !== undefined,
       userns: usernsFd === undefined ? undefined : held(usernsFd, 'userns'),
     }
   }

@@ -9,20 +9,24 @@ import type { Features } from '../host/features.js'
 import { type Idmap, isMapped } from '../idmap.js'
 import type { Fragment } from '../program/plan.js'
 import type { Fill, Hole } from '../program/step.js'
-import { choose, type RungName } from './choose.js'
-import type { Host } from './host.js'
+import { choose, isStaged, type RungName } from './choose.js'
+import type { Host, StageHold } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
 import { checkKnown, optionNotes } from './options.js'
 import * as classic from './rungs/classic.js'
 import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
 import type { Composition, RungInput } from './rungs/rung.js'
+import * as staged from './rungs/staged.js'
+import * as stagedClassic from './rungs/staged-classic.js'
 import { imageCount, type MountSpec, type Planned, type StackSpec } from './spec.js'
 import { adaptOptions } from './userxattr.js'
 
 const planners: Readonly<Record<RungName, (input: RungInput) => Composition>> = {
   'detached-tree': detachedTree.plan,
   direct: direct.plan,
+  staged: staged.plan,
+  'staged-classic': stagedClassic.plan,
   classic: classic.plan,
 }
 
@@ -33,7 +37,12 @@ export interface Base {
   /** for an upper that may have to be made */
   readonly top: (upperdir: Uint8Array) => TopAttributes
   readonly kept: Kept
+  /** the lease of the staging namespace, once a rung has needed one */
+  readonly stage: StageHold
 }
+
+/** Thrown by planning: the rung that was chosen works in a staging namespace, and `Base.stage` has none yet. */
+export class StageNeeded extends Error {}
 
 /** What of earlier plans serves later ones, as long as the layers are the same. */
 export interface Kept {
@@ -85,7 +94,8 @@ export function planMount(host: Planner, base: Base, asked: MountSpec, parents =
 /** The same, with a plan that was made before if there is one. */
 export function planWarm(host: Planner, base: Base, asked: MountSpec): PlannedMount {
   const spec = withoutSame(asked, base)
-  const shape = shapeOf(spec)
+  // a staged upper is looked up below the directory above it, so the plan depends on the paths
+  const shape = base.stage.lease && spec.upperdir ? undefined : shapeOf(spec)
   if (shape === undefined) return planMount(host, base, spec)
   const { features } = host
   const top = topOf(base, spec)
@@ -103,7 +113,7 @@ export function planWarm(host: Planner, base: Base, asked: MountSpec): PlannedMo
 
 function plan(
   { features, rung: choice, mark }: Planner,
-  { spec: stack, layers, kept }: Base,
+  { spec: stack, layers, kept, stage }: Base,
   spec: Planned,
   idmap: Idmap | undefined,
   top: TopAttributes,
@@ -124,6 +134,8 @@ function plan(
     features,
     choice,
   )
+  const staging = isStaged(rung) ? stage.lease?.staging : undefined
+  if (isStaged(rung) && staging === undefined) throw new StageNeeded()
   const isOverlay = layers.list.length > 1 || spec.upperdir !== undefined
   const adapted = isOverlay ? adaptOptions(spec.options, features) : { options: spec.options, notes: [] }
   checkKnown(adapted.options, features)
@@ -139,6 +151,7 @@ function plan(
     notes: [...notes, ...adapted.notes, ...ownNotes],
     holes,
     fragments: kept.fragments,
+    staging,
   }
   return { rung, composition: planners[rung](input) }
 }

@@ -4,6 +4,7 @@
  *   trees    per group: openat and statx of the directory above; its idmapped clone; every layer opened
  *            again below it, without leaving it, to be compared with what was seen
  *   alone    a clone of the layer itself, for those that cannot join
+ *   staged   the clones are made by open_tree and mount_setattr, and attached in the staging namespace
  */
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
@@ -11,10 +12,11 @@ import type { Idmap } from '../idmap.js'
 import * as c from '../program/calls.js'
 import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
-import { type FdArg, type HeldFd, type Slot, type Step, statxField } from '../program/step.js'
+import { type FdArg, type HeldFd, type Slot, type Step, type Subject, statxField } from '../program/step.js'
 import { commonParent, relativeTo } from './bytes.js'
 import type { MappingLease } from './mappings.js'
 import { layerSubject, type StackSpec } from './spec.js'
+import { attachTrees, type Staging } from './staging.js'
 import { usernsSteps } from './userns.js'
 
 /** A layer as the caller sees it. */
@@ -72,6 +74,27 @@ const notBelow = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV', 'EAGAIN'] as const
 const notBelowNumbers = { ENOENT: 2, EAGAIN: 11, EXDEV: 18, ENOTDIR: 20, ELOOP: 40 } as const
 const EBADF = 9
 
+/**
+ * Steps that make a read-only clone, idmapped if there is a mapping.
+ *
+ * @param byAttr by one call, which is there from Linux 6.15 on; else for a tree that will be attached, which must not
+ *   be shared: a clone is in the peer group of what it was cloned from, and what is mounted on one is seen on the other
+ */
+export function clonedTree(
+  tree: Slot,
+  of: FdArg,
+  userns: FdArg | undefined,
+  byAttr: boolean,
+  extra: c.Extra,
+): Step[] {
+  const set = f.MOUNT_ATTR_RDONLY | (userns ? f.MOUNT_ATTR_IDMAP : 0)
+  if (byAttr) return [c.cloneTreeAttr(tree, of, { set, userns }, extra)]
+  return [
+    c.cloneTree(tree, of, extra),
+    c.mountSetattr(tree, { set, userns, propagation: f.MS_PRIVATE }, extra),
+  ]
+}
+
 /** What the plan of the trees is made for. */
 export interface TreesInput {
   readonly spec: StackSpec
@@ -82,10 +105,13 @@ export interface TreesInput {
   readonly alone: readonly number[]
   readonly idmap: Idmap | undefined
   readonly lease: MappingLease | undefined
+  /** where idmapped trees are attached, for a rung that needs that */
+  readonly staging?: Staging | undefined
 }
 
 /** Plan of the trees, and of the layers below them. */
-export function planTrees({ spec, features, seen, candidates, alone, idmap, lease }: TreesInput): TreesPlan {
+export function planTrees(input: TreesInput): TreesPlan {
+  const { spec, features, seen, candidates, alone, idmap, lease, staging } = input
   const b = new PlanBuilder('idmap layers')
   const outputs: Slot[] = []
   const out = (name: string): Slot => {
@@ -104,7 +130,13 @@ export function planTrees({ spec, features, seen, candidates, alone, idmap, leas
     usernsFd = made
     return made
   }
-  const attributes = () => ({ set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: namespace() })
+  // overlay takes the caller's own directories where it is made in the caller's namespace
+  const wantsTrees = idmap !== undefined || staging !== undefined
+  const made: Slot[] = []
+  const clone = (tree: Slot, of: FdArg, subject: Subject) => {
+    b.add(...clonedTree(tree, of, idmap && namespace(), staging === undefined, { subject }))
+    made.push(tree)
+  }
   const layers = new Map<number, { slot: Slot; report: Step }>()
   const groups = candidates.map(({ parent: path, members }) => {
     const subject = { ...layerSubject(spec, members[0]!), path }
@@ -118,9 +150,9 @@ export function planTrees({ spec, features, seen, candidates, alone, idmap, leas
     const report = c.statxFd(parent, features.uniqueMountId, { report: true, expect, subject })
     b.add(report)
     let tree: Slot | undefined
-    if (idmap && !known) {
+    if (wantsTrees && !known) {
       tree = out(`tree of ${path.toString('latin1')}`)
-      b.add(c.cloneTreeAttr(tree, parent, attributes(), { subject }))
+      clone(tree, parent, subject)
     }
     const root = known ? held(known.fd, `tree of ${path.toString('latin1')}`) : (tree ?? parent)
     for (const i of members) {
@@ -137,10 +169,11 @@ export function planTrees({ spec, features, seen, candidates, alone, idmap, leas
     return { parent, tree, report }
   })
   const own = new Map<number, Slot>()
-  for (const i of idmap ? alone : []) {
+  for (const i of wantsTrees ? alone : []) {
     const slot = out(`tree of ${layerName(spec, i)}`)
-    b.add(c.cloneTreeAttr(slot, seen[i]!.fd, attributes(), { subject: layerSubject(spec, i) }))
+    clone(slot, seen[i]!.fd, layerSubject(spec, i))
     own.set(i, slot)
   }
+  if (staging) attachTrees(b, staging, made)
   return { plan: b.build(), groups, layers, alone: own, userns, outputs }
 }

@@ -7,6 +7,7 @@
  *   shifted     fchownat of the upper's top
  *   idmapped    a clone of the directory above both, idmapped as the layers are; both are opened again
  *               below it and must be the same directories
+ *   staged      the same clone, idmapped or not, for a rung that attaches it elsewhere
  */
 import { invalidArgValue } from '../errors.js'
 import * as f from '../flags.js'
@@ -33,7 +34,7 @@ import type { Planned } from './spec.js'
 export interface Upper {
   readonly upper: Slot
   readonly work: Slot
-  /** of `'idmapped'`: the tree that both lie in, to be closed after the mount was made */
+  /** of `'idmapped'` and of staged rungs: the tree that both lie in, to be closed after the mount was made */
   readonly tree: Slot | undefined
 }
 
@@ -46,6 +47,11 @@ export interface UpperInput {
   readonly features: Features
   /** with `create`, make the directories above too: tried only once one was found missing */
   readonly parents: boolean
+  /**
+   * they are to be reached through a clone of the directory above both, made without open_tree_attr; a private one if
+   * anything will be mounted on it: a clone is in the peer group of what it was cloned from
+   */
+  readonly carried?: 'as it is' | 'private'
 }
 
 const targetMode = 0o755
@@ -126,8 +132,8 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
     b.add(c.unlink(work, 'work/incompat/volatile/dirty', extra))
     b.add(c.rmdir(work, 'work/incompat/volatile', extra))
   }
-  if (spec.upper !== 'idmapped') return { upper, work, tree: undefined }
-  return idmappedUpper(b, input, upper, work)
+  if (spec.upper !== 'idmapped' && !input.carried) return { upper, work, tree: undefined }
+  return carriedUpper(b, input, upper, work)
 }
 
 interface Remembered {
@@ -147,35 +153,37 @@ function remembered(b: PlanBuilder, name: string): Remembered {
   }
 }
 
-function idmappedUpper(
+function carriedUpper(
   b: PlanBuilder,
-  { spec, userns, features }: UpperInput,
+  { spec, userns, features, carried }: UpperInput,
   upper: Slot,
   work: Slot,
 ): Upper {
   const paths = [known(spec.upperdir!), known(spec.workdir!)] as const
   const parent = commonParent(paths)
   if (parent === undefined) {
-    throw invalidArgValue('options.upper', spec.upper, "needs an upperdir and a workdir without '..'")
+    throw carried
+      ? invalidArgValue('options.upperdir', paths[0], "must not hold '..' in a staged rung, nor must workdir")
+      : invalidArgValue('options.upper', spec.upper, "needs an upperdir and a workdir without '..'")
   }
   const inode = remembered(b, 'upper')
   const workInode = remembered(b, 'work')
+  const subject = about('upperdir', parent)
   b.add(c.statxFd(upper, features.uniqueMountId, { remember: inode.remember }))
   b.add(c.statxFd(work, features.uniqueMountId, { remember: workInode.remember }))
   const above = b.slot('above upper and work')
   const tree = b.slot('upper tree')
-  b.add(
-    c.openat(above, cwd, parent, f.O_PATH | f.O_DIRECTORY, { subject: about('upperdir', parent) }),
-    c.cloneTreeAttr(
-      tree,
-      above,
-      { set: f.MOUNT_ATTR_IDMAP, userns: userns() },
-      { subject: about('upperdir', parent) },
-    ),
-  )
+  b.add(c.openat(above, cwd, parent, f.O_PATH | f.O_DIRECTORY, { subject }))
+  const idmapped = spec.upper === 'idmapped' && { set: f.MOUNT_ATTR_IDMAP, userns: userns() }
+  if (carried) {
+    b.add(c.cloneTree(tree, above, { subject }))
+    const isPrivate = carried === 'private' && { propagation: f.MS_PRIVATE }
+    if (idmapped || isPrivate) b.add(c.mountSetattr(tree, { ...idmapped, ...isPrivate }, { subject }))
+    b.always(c.close(tree))
+  } else b.add(c.cloneTreeAttr(tree, above, { ...idmapped }, { subject }))
   b.always(c.close(above))
   const reopen = (name: string, path: Buffer, { expect }: Remembered): Slot => {
-    const slot = b.slot(`idmapped ${name}`)
+    const slot = b.slot(`carried ${name}`)
     const subject = about(`${name}dir`, path)
     const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS | f.RESOLVE_NO_XDEV
     b.add(

@@ -110,6 +110,14 @@ export const cloneTree = (out: Slot, dirFd: FdArg, extra?: Extra): Step => ({
   ...extra,
 })
 
+/** open_tree(dirFd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC): a detached clone of what is mounted there */
+export const cloneTreeAt = (out: Slot, dirFd: FdArg, path: Text, extra?: Extra): Step => ({
+  call: 'open_tree',
+  args: [fd(dirFd), text(path), int(f.OPEN_TREE_CLONE | f.OPEN_TREE_CLOEXEC, 'OPEN_TREE AT')],
+  out,
+  ...extra,
+})
+
 /** open_tree_attr(dirFd, "", OPEN_TREE_CLONE | …, attr, sizeof attr): the clone with its attributes */
 export const cloneTreeAttr = (
   out: Slot,
@@ -155,6 +163,13 @@ export const hangBelow = (from: FdArg, to: FdArg): Step => ({
     text(''),
     int(f.MOVE_MOUNT_F_EMPTY_PATH | f.MOVE_MOUNT_T_EMPTY_PATH, 'MOVE_MOUNT'),
   ],
+})
+
+/** move_mount(from, "", dirFd, path, MOVE_MOUNT_F_EMPTY_PATH): attaches where nobody sees it */
+export const attachBelow = (from: FdArg, dirFd: FdArg, path: Text, extra?: Extra): Step => ({
+  call: 'move_mount',
+  args: [fd(from), text(''), fd(dirFd), text(path), int(f.MOVE_MOUNT_F_EMPTY_PATH, 'MOVE_MOUNT')],
+  ...extra,
 })
 
 /** mount(source, target, type, flags, data) */
@@ -309,6 +324,16 @@ export const mkdirat = (dirFd: FdArg, path: Text, mode: number, extra?: Extra): 
   call: 'mkdirat',
   args: [fd(dirFd), text(path), int(mode, '0')],
   ...extra,
+})
+
+/**
+ * unlinkat(dirFd, path, AT_REMOVEDIR) of a directory that is a mount point in another mount namespace: what is
+ * mounted there goes with it (3.18, mount_namespaces(7)), one write and one grace period for all of it. In the
+ * namespace of the mount it would be EBUSY.
+ */
+export const rmdirMounted = (dirFd: FdArg, path: Text, extra?: Extra): Step => ({
+  ...rmdir(dirFd, path, extra),
+  unmounts: true,
 })
 
 /** unlinkat(dirFd, path, AT_REMOVEDIR) */

@@ -97,6 +97,7 @@ const weights: Partial<Record<CallName, (step: Step, detached: Map<number, numbe
   // a new mount namespace is a copy of the old one's mounts
   unshare: (step) => ((intArg(step, 0) & f.CLONE_NEWNS) !== 0 ? write : free),
   pivot_root: () => write,
+  unlinkat: (step) => (step.unmounts ? { writes: 1, grace: 1 } : free),
   umount2: (step) => ({ writes: 1, grace: step.endsSuperblock ? 2 : 1 }),
   close: (step, detached) => {
     const arg = step.args[0]

@@ -128,6 +128,8 @@ export interface Step {
    * creation that is made to fail
    */
   readonly endsSuperblock?: boolean
+  /** an unlinkat of a directory that is a mount point in another mount namespace: it takes down what is there */
+  readonly unmounts?: boolean
   readonly subject?: Subject
 }
 

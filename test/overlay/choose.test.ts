@@ -22,10 +22,14 @@ const [plain, detached, idmap, both] = [
 const noIdmap = 'it is for idmapped layers, and there is no idmap'
 const absent = 'ENOSYS: this kernel does not have it'
 const noContext = 'EOPNOTSUPP: overlay has no fs context of its own'
+const treeAttr = `openTreeAttr is missing (${absent})`
+const since = '; idmapped layers need Linux 6.15'
 const noFd = 'EINVAL: lowerdir+ takes no fd'
 
 t.test('the first that serves', async (t) => {
-  const table: [keyof typeof kernels, Need, RungName, string?][] = [
+  const contextPassed = `rung direct was passed over: appendLayers is missing (${noContext})`
+  const treePassed = `rung detached-tree was passed over: ${treeAttr}${since}`
+  const table: [keyof typeof kernels, Need, RungName, (string | string[])?][] = [
     ['6.18', plain, 'direct'],
     ['6.18', detached, 'direct'],
     ['6.18', idmap, 'detached-tree'],
@@ -34,6 +38,14 @@ t.test('the first that serves', async (t) => {
     ['6.13', detached, 'direct'],
     ['6.7', plain, 'direct'],
     ['6.7', detached, 'direct'],
+    ['6.13', idmap, 'staged', [treePassed]],
+    [
+      '6.7',
+      both,
+      'staged',
+      [`rung detached-tree was passed over: ${treeAttr}, layersByFd is missing (${noFd})${since}`],
+    ],
+    ['6.1', detached, 'staged-classic', [contextPassed]],
     ['6.1', plain, 'classic', `appendLayers is missing (${noContext})`],
     [
       '4.19',
@@ -44,7 +56,8 @@ t.test('the first that serves', async (t) => {
     ],
   ]
   for (const [kernel, wanted, rung, passed] of table) {
-    const notes = passed === undefined ? [] : [`rung direct was passed over: ${passed}`]
+    const one = typeof passed === 'string' ? [`rung direct was passed over: ${passed}`] : passed
+    const notes = one ?? []
     t.same(choose(wanted, kernels[kernel], 'auto'), { rung, notes }, `${kernel} ${JSON.stringify(wanted)}`)
   }
 })
@@ -55,6 +68,11 @@ t.test('a forced rung is the only one that is looked at', async (t) => {
     ['6.18', plain, 'direct'],
     ['6.18', detached, 'direct'],
     ['6.18', idmap, 'detached-tree'],
+    ['6.18', idmap, 'staged'],
+    ['6.18', plain, 'staged'],
+    ['6.18', both, 'staged-classic'],
+    ['6.18', plain, 'staged-classic'],
+    ['6.1', idmap, 'staged-classic'],
     ['6.1', plain, 'classic'],
   ]
   for (const [kernel, wanted, rung] of table) {
@@ -66,13 +84,14 @@ t.test('none serves', async (t) => {
   const classicIdmap = 'mount(2) does not idmap'
   const directIdmap = 'it does not idmap'
   const classicDetached = 'mount(2) needs a target: it attaches what it makes'
-  const treeAttr = `openTreeAttr is missing (${absent})`
-  const since = '; idmapped layers need Linux 6.15'
+  const noStaged = 'without an idmap it only costs more'
+  const noUnshare = lacking(kernels['6.13'], { mountNamespaces: 'EPERM: a filter (seccomp) refuses it' })
+  const namespaces = 'mountNamespaces is missing (EPERM: a filter (seccomp) refuses it)'
   const noRight = lacking(kernels['6.18'], { mayMount: 'EPERM: no CAP_SYS_ADMIN' })
   const noOverlay = lacking(kernels['6.18'], { overlay: 'ENODEV' })
   const may = 'mayMount is missing (EPERM: no CAP_SYS_ADMIN)'
   const table: [Features, Need, RungChoice, Record<string, string>][] = [
-    [kernels['6.13'], idmap, 'auto', { 'detached-tree': treeAttr + since, direct: directIdmap, classic: classicIdmap }],
+    [noUnshare, idmap, 'auto', { 'detached-tree': treeAttr + since, direct: directIdmap, staged: namespaces, 'staged-classic': namespaces, classic: classicIdmap }],
     [kernels['6.13'], idmap, 'detached-tree', { 'detached-tree': treeAttr + since }],
     [kernels['6.7'], idmap, 'detached-tree', { 'detached-tree': `${treeAttr}, layersByFd is missing (${noFd})${since}` }],
     [kernels['6.18'], plain, 'detached-tree', { 'detached-tree': noIdmap }],
@@ -80,8 +99,8 @@ t.test('none serves', async (t) => {
     [kernels['6.18'], idmap, 'classic', { classic: classicIdmap }],
     [kernels['6.18'], both, 'classic', { classic: classicIdmap }],
     [kernels['6.18'], detached, 'classic', { classic: classicDetached }],
-    [kernels['6.1'], detached, 'auto', { 'detached-tree': noIdmap, direct: `appendLayers is missing (${noContext})`, classic: classicDetached }],
-    [noRight, plain, 'auto', { 'detached-tree': noIdmap, direct: may, classic: may }],
+    [kernels['6.1'], idmap, 'staged', { staged: `appendLayers is missing (${noContext})` }],
+    [noRight, plain, 'auto', { 'detached-tree': noIdmap, direct: may, staged: noStaged, 'staged-classic': noStaged, classic: may }],
     [noRight, idmap, 'detached-tree', { 'detached-tree': may }],
     [noOverlay, plain, 'classic', { classic: 'overlay is missing (ENODEV)' }],
     [{ ...kernels['6.18'], openTree: false }, idmap, 'detached-tree', { 'detached-tree': 'openTree is missing (not there)' }],
@@ -99,9 +118,12 @@ t.test('none serves', async (t) => {
 })
 
 t.test('each feature that a rung names is one it cannot do without', async (t) => {
-  const names: Record<RungName, [Need, (keyof Features)[]]> = {
+  const staging = ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'openat2', 'mountNamespaces'] as const // biome-ignore format: a table
+  const names: Record<RungName, [Need, readonly (keyof Features)[]]> = {
     'detached-tree': [idmap, ['overlay', 'mayMount', 'fsContext', 'openTree', 'openTreeAttr', 'appendLayers', 'layersByFd', 'openat2']],
     direct: [plain, ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'appendLayers']],
+    staged: [idmap, [...staging, 'appendLayers']],
+    'staged-classic': [idmap, staging],
     classic: [plain, ['overlay', 'mayMount']],
   } // biome-ignore format: a table
   for (const rung of rungs) {
@@ -115,12 +137,12 @@ t.test('each feature that a rung names is one it cannot do without', async (t) =
 })
 
 t.test('names', async (t) => {
-  t.same(rungs, ['detached-tree', 'direct', 'classic'])
+  t.same(rungs, ['detached-tree', 'direct', 'staged', 'staged-classic', 'classic'])
   for (const name of [...rungs, 'auto'] as const) t.equal(parseRung(name, 'x'), name)
   for (const unset of [undefined, '']) t.equal(parseRung(unset, 'x'), 'auto')
-  for (const wrong of ['Direct', 'staged', 7, null, {}]) {
+  for (const wrong of ['Direct', 'stage', 7, null, {}]) {
     const message =
-      /^The "options\.rung" argument must be one of 'auto', 'detached-tree', 'direct', 'classic'/
+      /^The "options\.rung" argument must be one of 'auto', 'detached-tree', 'direct', 'staged', 'staged-classic', 'classic'/
     t.throws(() => parseRung(wrong, 'options.rung'), { code: 'ERR_INVALID_ARG_VALUE', message })
   }
 })

@@ -10,7 +10,7 @@ import { startContainer } from '../support/container.js'
 import { hasMkfsErofs, imagesOf } from '../support/images.js'
 import { lockWrites } from '../support/lock-writes.js'
 import { all, privileged, programs } from '../support/needs.js'
-import { type Way, ways } from '../support/rungs.js'
+import { imageWays, type Way, ways } from '../support/rungs.js'
 import { scratch } from '../support/scratch.js'
 import { between, type Syscall, straceModule, tally } from '../support/strace.js'
 
@@ -240,6 +240,7 @@ for (const way of ways) {
     await compare(t, way, cases, area.layers(3), [], area.mkdir('c'))
   })
 
+  if (!imageWays.includes(way)) continue
   t.test(`${title}, of images`, all(privileged, programs('strace'), hasMkfsErofs), async (t) => {
     const area = scratch(t)
     const layers = area.layers(4)

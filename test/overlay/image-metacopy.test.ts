@@ -9,7 +9,7 @@ import t from 'tap'
 import { explain, LayerStack, Mounter } from '../../lib/index.js'
 import { erofsImage, hasMkfsErofs } from '../support/images.js'
 import { all, privileged } from '../support/needs.js'
-import { setXattrs, ways } from '../support/rungs.js'
+import { imageWays, setXattrs } from '../support/rungs.js'
 import { type Scratch, scratch } from '../support/scratch.js'
 import { kernels } from './kernels.js'
 
@@ -32,7 +32,7 @@ const composed = (area: Scratch): { image: string; objects: string; disk: string
   return { image: erofsImage(join(disk, 'image'), tree), objects, disk }
 }
 
-for (const { rung, idmap, shift } of ways) {
+for (const { rung, idmap, shift } of imageWays) {
   t.test(
     `${rung}: an image without data over a directory of data`,
     all(privileged, hasMkfsErofs),

@@ -23,7 +23,7 @@ import { lgetxattr, llistxattr } from '../../lib/sys/file.js'
 import { fds } from '../support/counts.js'
 import { erofsImage, hasMkfsErofs, imagesOf } from '../support/images.js'
 import { all, privileged } from '../support/needs.js'
-import { setXattrs, ways } from '../support/rungs.js'
+import { imageWays, setXattrs } from '../support/rungs.js'
 import { scratch } from '../support/scratch.js'
 import { mapping, userNamespace } from '../support/userns.js'
 
@@ -129,7 +129,7 @@ t.test('create: a new upper takes over what the root of the image has', needs, a
   chmodSync(top, 0o2750)
   setXattrs(top, { 'trusted.of-the-image': 'yes' })
   const image = erofsImage(join(area.ext4('disk'), 'image'), top)
-  for (const { rung, idmap, shift } of ways) {
+  for (const { rung, idmap, shift } of imageWays) {
     const mounter = new Mounter({ rung })
     const dir = area.mkdir(rung)
     const [upperdir, workdir, target] = ['upper', 'work', 'rootfs'].map((name) => join(dir, name))

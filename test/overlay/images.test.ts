@@ -17,7 +17,7 @@ import { hasMkfsErofs, imagesOf } from '../support/images.js'
 import { mounts } from '../support/mountinfo.js'
 import { all, privileged } from '../support/needs.js'
 import { propagations, withPropagation } from '../support/peers.js'
-import { forms, image as fourLayers, merged, tree, ways } from '../support/rungs.js'
+import { forms, image as fourLayers, imageWays, merged, tree } from '../support/rungs.js'
 import { scratch } from '../support/scratch.js'
 import { mapping } from '../support/userns.js'
 import { kernels } from './kernels.js'
@@ -96,7 +96,7 @@ t.test('explain counts the clones', async (t) => {
   t.match(notes.join(), /each image is a superblock of its own: a clone of it for each mapping/)
 })
 
-for (const { rung, idmap, shift } of ways) {
+for (const { rung, idmap, shift } of imageWays) {
   for (const form of forms) {
     t.test(`${rung}, ${form.name}: the same rootfs as from directories`, needs, async (t) => {
       const area = scratch(t)

@@ -15,6 +15,7 @@ const newest: Features = {
   mountSetattr: true,
   openat2: true,
   uniqueMountId: true,
+  mountNamespaces: true,
   fsContext: true,
   appendLayers: true,
   layersByFd: 'path',

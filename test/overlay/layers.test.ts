@@ -33,6 +33,7 @@ const layers = (): OpenLayers => {
     })),
     groups: [0, 1, 2].map((i) => ({ root: held(20 + i, `/g/${i}`) })),
     idmapped: true,
+    staged: false,
     userns: undefined,
   }
 }

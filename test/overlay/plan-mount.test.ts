@@ -38,6 +38,7 @@ const layersOf = (spec: StackSpec): OpenLayers => ({
   })),
   groups: [0, 1, 2].map((i) => ({ root: held(20 + i, `/g/${i}`) })),
   idmapped: spec.idmap !== undefined,
+  staged: false,
   userns: spec.idmap && held(30, 'userns'),
 })
 const top: TopAttributes = {
@@ -60,7 +61,8 @@ const settingOf = (
 ): Setting => {
   const lowerdir = Array.from({ length: layers }, (_, i) => `/l/${i}`)
   const spec = parseStack({ lowerdir, ...(idmap ? { idmap: mapping(idmap) } : {}) })
-  const base = { spec, layers: layersOf(spec), top: () => top, kept: nothingKept() }
+  const stage = { lease: undefined }
+  const base = { spec, layers: layersOf(spec), top: () => top, kept: nothingKept(), stage }
   return { host: { features: { ...kernels[kernel], initialUserNamespace }, rung }, base }
 }
 const settings: [...Parameters<typeof settingOf>][] = [

@@ -49,6 +49,7 @@ const table: Record<string, readonly [Step, string][]> = {
   cloneTree: [
     [c.cloneTree(out, dir), 'open_tree(7</dir>, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)'],
   ],
+  cloneTreeAt: [[c.cloneTreeAt(out, dir, 'a'), 'open_tree(7</dir>, "a", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)']],
   cloneTreeAttr: [
     [
       c.cloneTreeAttr(out, dir, { set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: held(9, 'userns') }),
@@ -65,6 +66,9 @@ const table: Record<string, readonly [Step, string][]> = {
   attach: [[c.attach(out, '/target'), 'move_mount(out, "", AT_FDCWD, "/target", MOVE_MOUNT_F_EMPTY_PATH)']],
   attachAt: [
     [c.attachAt(out, fs), 'move_mount(out, "", fs, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'],
+  ],
+  attachBelow: [
+    [c.attachBelow(out, dir, [fs]), 'move_mount(out, "", 7</dir>, "{fs}", MOVE_MOUNT_F_EMPTY_PATH)'],
   ],
   hangBelow: [
     [c.hangBelow(out, fs), 'move_mount(out, "", fs, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'],
@@ -111,6 +115,7 @@ const table: Record<string, readonly [Step, string][]> = {
   mkdir: [[c.mkdir('/d', 0o711), 'mkdirat(AT_FDCWD, "/d", 0711)']],
   mkdirat: [[c.mkdirat(out, 'd', 0o711), 'mkdirat(out, "d", 0711)']],
   unlink: [[c.unlink(out, 'd'), 'unlinkat(out, "d", 0)']],
+  rmdirMounted: [[c.rmdirMounted(dir, [out]), 'unlinkat(7</dir>, "{out}", AT_REMOVEDIR)']],
   rmdir: [[c.rmdir(out, 'd'), 'unlinkat(out, "d", AT_REMOVEDIR)']],
   fchown: [[c.fchown(out, 100000, 0xffff_fffe), 'fchownat(out, "", 100000, 4294967294, AT_EMPTY_PATH)']],
   chmod: [[c.chmod(['/proc/self/fd/', out], 0o4755), 'fchmodat(AT_FDCWD, "/proc/self/fd/{out}", 04755)']],

@@ -10,6 +10,8 @@
  *   move_mount, mount                            1 write   (a remount of one mount's flags: none)
  *   mount_setattr with a propagation             1 write
  *   fsconfig CMD_CREATE that fails               1 grace period: the clones of layers' mounts go
+ *   open_tree of a name: an overlay's            1 write   its close, while it is detached: 1 write, 2 grace periods
+ *   unlinkat of a directory with mounts on it    1 write, 1 grace period: they go with it
  *   umount2                                      1 write, 1 grace period, 2 if an overlay goes with it
  */
 import type { Syscall } from './strace.js'
@@ -23,6 +25,10 @@ const isTree = /^open_tree(_attr)?$/
 /** strace prints what it has no words for in hexadecimal */
 const fdOf = (text: string): number => Number(/^(0x)?[0-9a-f]+/.exec(text)?.[0])
 
+/** What the staging namespace has: numbers, below its root. */
+const names = (args: string): string[] =>
+  [...args.matchAll(/"\/?(\d+)"/g)].map(([, place]) => place as string)
+
 class Counter {
   writes = 0
   grace = 0
@@ -30,11 +36,19 @@ class Counter {
   readonly #detached = new Map<number, number>()
   /** contexts of erofs */
   readonly #images = new Set<number>()
+  /** names that something was mounted on */
+  readonly #places = new Set<string>()
 
   add({ name, args, result }: Syscall, overlays: boolean): void {
     if (name === 'fsconfig' && args.includes('FSCONFIG_CMD_CREATE') && result.startsWith('-1')) this.grace++
     if (result.startsWith('-1')) return
-    if (isTree.test(name)) this.#detached.set(fdOf(result), 1)
+    if (isTree.test(name))
+      this.#detached.set(fdOf(result), name === 'open_tree' && !args.includes('AT_EMPTY') ? 2 : 1)
+    if (name === 'move_mount' || name === 'mount') for (const place of names(args)) this.#places.add(place)
+    if (name === 'unlinkat' && names(args).some((place) => this.#places.delete(place))) {
+      this.writes++
+      this.grace++
+    }
     if (name === 'fsopen' && args.startsWith('"erofs"')) this.#images.add(fdOf(result))
     if (name === 'fsmount') this.#detached.set(fdOf(result), this.#images.has(fdOf(args)) ? 1 : 2)
     if (name === 'umount2') this.grace += overlays ? 2 : 1

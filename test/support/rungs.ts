@@ -29,6 +29,7 @@ import {
   type StackOptions,
   type UnmountOptions,
 } from '../../lib/index.js'
+import { isStaged } from '../../lib/overlay/choose.js'
 import type { PathLike } from '../../lib/path.js'
 import type { Scratch } from './scratch.js'
 import { mapping } from './userns.js'
@@ -44,8 +45,13 @@ export interface Way {
 export const ways: readonly Way[] = [
   { rung: 'detached-tree', idmap: mapping(), shift: 100_000 },
   { rung: 'direct', idmap: undefined, shift: 0 },
+  { rung: 'staged', idmap: mapping(), shift: 100_000 },
+  { rung: 'staged-classic', idmap: mapping(), shift: 100_000 },
   { rung: 'classic', idmap: undefined, shift: 0 },
 ]
+
+/** Those that take erofs images as layers. */
+export const imageWays = ways.filter(({ rung }) => !isStaged(rung))
 
 /** Each call in one of its two forms. */
 export interface Form {

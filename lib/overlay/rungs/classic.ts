@@ -19,6 +19,7 @@ import * as c from '../../program/calls.js'
 import { cwd, PlanBuilder } from '../../program/plan.js'
 import {
   about,
+  type FdArg,
   isHole,
   isSlot,
   type Slot,
@@ -26,7 +27,7 @@ import {
   statfsField,
   type TextPart,
 } from '../../program/step.js'
-import type { OpenLayers } from '../layers.js'
+import type { OpenLayer } from '../layers.js'
 import { maxText } from '../options.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
 import { isReadOnly } from './fs-context.js'
@@ -82,7 +83,9 @@ function noIdmap(): never {
 
 function overlaySteps(b: PlanBuilder, input: RungInput, at: Slot, upper: Upper | undefined): Step {
   const { layers, spec, mark = 'overlay' } = input
-  const data = overlayData(layers, spec.options.list, upper)
+  // this rung keeps an fd of every layer
+  const lowers = layers.list.map(({ key, fd }) => ({ key, fd: fd! }))
+  const data = overlayData(name, lowers, spec.options.list, upper)
   if (isReadOnly(spec)) b.note('mount(2) makes the superblock read-only too, not this mount alone')
   const step = c.mount(mark, [at], 'overlay', spec.attributes.ms, data, { commits: true })
   b.add(step)
@@ -90,16 +93,16 @@ function overlaySteps(b: PlanBuilder, input: RungInput, at: Slot, upper: Upper |
 }
 
 /** `lowerdir=5:6:7,upperdir=8,workdir=9,index=off`: fds by their numbers. */
-function overlayData(
-  layers: OpenLayers,
+export function overlayData(
+  rung: string,
+  lowers: readonly (Pick<OpenLayer, 'key'> & { readonly fd: FdArg })[],
   options: RungInput['spec']['options']['list'],
   upper: Upper | undefined,
 ): TextPart[] {
   const parts: TextPart[] = ['lowerdir=']
-  layers.list.forEach(({ key, fd }, i) => {
+  lowers.forEach(({ key, fd }, i) => {
     if (i > 0) parts.push(key === 'datadir+' ? '::' : ':')
-    // this rung keeps an fd of every layer
-    parts.push(fd!)
+    parts.push(fd)
   })
   if (upper) parts.push(',upperdir=', upper.upper, ',workdir=', upper.work)
   let rest = ''
@@ -115,7 +118,7 @@ function overlayData(
   if (rest) parts.push(rest)
   const length = parts.reduce((sum, part) => sum + partLength(part), 0)
   if (length > maxData) {
-    throw outOfRange('options.lowerdir', `mount(2) data of at most ${maxData} bytes (rung classic)`, length)
+    throw outOfRange('options.lowerdir', `mount(2) data of at most ${maxData} bytes (rung ${rung})`, length)
   }
   return parts
 }

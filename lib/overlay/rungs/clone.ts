@@ -5,15 +5,28 @@
 import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { PlanBuilder } from '../../program/plan.js'
+import type { FdArg } from '../../program/step.js'
 import { createSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
 import { attachSteps } from './fs-context.js'
 import { type Composition, cloneNote, type RungInput } from './rung.js'
 
 /** In MOUNT_ATTR_* relatime is 0: in MS_* it can be seen that it was asked for. */
-const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
+export const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
 
-export function planClone(rung: string, input: RungInput): Composition {
+/** How a clone is made that differs from the usual way. */
+export interface CloneWay {
+  /** by one call, which is there from Linux 6.15 on */
+  readonly byAttr: boolean
+  /** of the stack's mapping, where what is cloned is not idmapped yet */
+  readonly userns?: FdArg | undefined
+}
+
+export function planClone(
+  rung: string,
+  input: RungInput,
+  { byAttr, userns: own }: CloneWay = { byAttr: input.features.openTreeAttr },
+): Composition {
   const { layers, spec, features } = input
   const { fd: kept, subject } = layers.list[0]!
   // a layer on its own is never reached by name
@@ -24,14 +37,10 @@ export function planClone(rung: string, input: RungInput): Composition {
   const set = spec.attributes.mountAttr | f.MOUNT_ATTR_RDONLY
   // the access time is a number within the attributes: it is replaced, not added to
   const clear = (spec.attributes.ms & atimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
-  if (spec.idmap) {
-    const userns = usernsSteps(b, spec.idmap)
-    b.add(c.cloneTreeAttr(mount, fd, { set: set | f.MOUNT_ATTR_IDMAP, clear, userns }, { subject }))
-  } else if (features.openTreeAttr) {
-    b.add(c.cloneTreeAttr(mount, fd, { set, clear }, { subject }))
-  } else {
-    b.add(c.cloneTree(mount, fd, { subject }), c.mountSetattr(mount, { set, clear }, { subject }))
-  }
+  const userns = spec.idmap ? usernsSteps(b, spec.idmap) : own
+  const attributes = { set: set | (userns ? f.MOUNT_ATTR_IDMAP : 0), clear, userns }
+  if (byAttr) b.add(c.cloneTreeAttr(mount, fd, attributes, { subject }))
+  else b.add(c.cloneTree(mount, fd, { subject }), c.mountSetattr(mount, attributes, { subject }))
   const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
   b.add(identity)
   const outputs = attachSteps(b, mount, input)

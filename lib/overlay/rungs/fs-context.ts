@@ -108,7 +108,7 @@ export function planContext(
 }
 
 /** Overlay comes up read-only, without an error, when it cannot prepare the work directory. */
-const notReadOnly = { field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }
+export const notReadOnly = { field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }
 
 /** statfs shows a mount's own read-only flag and its superblock's as one: then there is nothing to tell apart. */
 export const isReadOnly = (spec: Planned): boolean => (spec.attributes.mountAttr & f.MOUNT_ATTR_RDONLY) !== 0

@@ -5,6 +5,7 @@ import type { Fragment, Plan } from '../../program/plan.js'
 import type { Slot, Step } from '../../program/step.js'
 import type { OpenLayers, TopAttributes } from '../layers.js'
 import type { Planned } from '../spec.js'
+import type { Staging } from '../staging.js'
 
 export interface RungInput {
   readonly layers: OpenLayers
@@ -23,6 +24,8 @@ export interface RungInput {
   readonly notes: readonly string[]
   /** the encoded layers of earlier mounts of the same stack, by what made them */
   readonly fragments: Map<string, Fragment>
+  /** the staging namespace, of the rungs that need one */
+  readonly staging?: Staging | undefined
 }
 
 /** A planned mount: the plan, and which of its steps and outputs mean what. */
