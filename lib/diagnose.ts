@@ -25,7 +25,7 @@ interface Row {
   readonly causes: readonly Cause[]
 }
 
-const directory = /^(lowerdir|datadir|upperdir|workdir|target|create)$/
+const directory = /^(lowerdir|datadir|upperdir|workdir|target|create|source)$/
 const layer = /^(lowerdir|datadir)$/
 const namespace = /^target\.mountNamespace$/
 const there = /^target\.path$/
@@ -71,7 +71,7 @@ const table: readonly Row[] = [
     causes: [(c) => `a symbolic link is in ${subjectOf(c)}, where none is followed: give the real path`],
   },
   {
-    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig', 'statx'],
+    calls: ['openat', 'openat2', 'mkdirat', 'move_mount', 'fsconfig', 'statx', 'open_tree', 'open_tree_attr'],
     codes: ['ENOENT'],
     about: directory,
     causes: [fdElsewhere, (c) => `${subjectOf(c)} does not exist`],
@@ -93,6 +93,12 @@ const table: readonly Row[] = [
     codes: ['EBADF'],
     about: layer,
     causes: [(c) => `${subjectOf(c)} is not an open fd of a directory`],
+  },
+  {
+    calls: ['open_tree', 'open_tree_attr', 'statx', 'fstatfs'],
+    codes: ['EBADF'],
+    about: /^source$/,
+    causes: [(c) => `${subjectOf(c)} is not an open fd`],
   },
   {
     calls: ['openat', 'openat2', 'userns', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr'],
@@ -130,7 +136,7 @@ const table: readonly Row[] = [
   {
     calls: ['open_tree', 'open_tree_attr', 'mount_setattr'],
     codes: ['EINVAL'],
-    about: /^(lowerdir|datadir|upperdir)$/,
+    about: /^(lowerdir|datadir|upperdir|source)$/,
     causes: [notIdmapped],
   },
   {

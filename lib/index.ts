@@ -4,6 +4,9 @@
  * The public API and nothing else. What the functions do is in mounter.ts and overlay/.
  */
 import { checkFeatures, type Features, features } from './host/features.js'
+import { explainBindSpec, explainTmpfsSpec } from './mount/explain.js'
+import type { Mount } from './mount/mount.js'
+import { type BindOptions, parseBind, parseTmpfsMount, type TmpfsMountOptions } from './mount/spec.js'
 import { Mounter } from './mounter.js'
 import { checkCall, checkKeys } from './overlay/call-options.js'
 import { parseRung, type RungChoice } from './overlay/choose.js'
@@ -18,8 +21,13 @@ export { MountError, SyscallError } from './errors.js'
 export { type Features, features } from './host/features.js'
 export { type Topology, type TopologyOptions, topology } from './host/topology.js'
 export type { IdExtent, IdmapOption, OciIdExtent } from './idmap.js'
+export type { BindAttributes } from './mount/attributes.js'
+export type { ReconfigureOptions } from './mount/change.js'
 export { Mount } from './mount/mount.js'
-export type { AttachOptions, UnmountOptions } from './mount/options.js'
+export type { AttachOptions, ChangeOptions, UnmountOptions } from './mount/options.js'
+export type { Below } from './mount/place.js'
+export type { BindOptions, TargetOptions, TmpfsMountOptions } from './mount/spec.js'
+export type { TmpfsChange, TmpfsOptions } from './mount/tmpfs-options.js'
 export {
   Mounter,
   type MounterOptions,
@@ -80,24 +88,98 @@ export function mountOverlaySync(
 }
 
 /**
+ * Binds a directory or file to another place: a clone of its mount, which gets ids and attributes while it is detached
+ * and is attached then. It is never visible without them.
+ *
+ * `open_tree(OPEN_TREE_CLONE)`, `mount_setattr(2)` (from 6.15 on `open_tree_attr(2)` for both), `move_mount(2)`. Without
+ * these calls (Linux 5.2, 5.12), and on rung classic, by `mount(MS_BIND)`, which sets attributes by a second call,
+ * of one mount only, and does not idmap.
+ *
+ * @returns the handle; the mount outlives it once it is attached
+ * @throws MountError with the failing call and a hint; nothing is mounted then. ENOENT, ENOTDIR: source or target ·
+ *   EINVAL: the source's mount is unbindable, of another namespace, or does not support idmaps · EPERM: no CAP_SYS_ADMIN,
+ *   over the file system for an idmap · RungError if it cannot be done here · TypeError, RangeError for wrong options ·
+ *   the signal's reason
+ * @see open_tree(2), mount_setattr(2), move_mount(2); mount(2)
+ */
+export async function mountBind(options: BindOptions, call: CallOptions = {}): Promise<Mount> {
+  const { mounter = Mounter.default, signal } = checkCall(call, ['mounter', 'signal'])
+  return mounter.mountBind(options, { signal })
+}
+
+/** As `mountBind`; blocks. */
+export function mountBindSync(options: BindOptions, call: Omit<CallOptions, 'signal'> = {}): Mount {
+  const { mounter = Mounter.default } = checkCall(call, ['mounter'])
+  return mounter.mountBindSync(options)
+}
+
+/**
+ * Makes a tmpfs: `fsopen("tmpfs")`, `fsconfig(2)`, `fsmount(2)`, `move_mount(2)`; before Linux 5.2, and on rung classic,
+ * by `mount("tmpfs")`.
+ *
+ * @returns the handle; the mount outlives it once it is attached
+ * @throws as `mountBind`; MountError EINVAL: an option that the kernel refuses (`log` says which)
+ * @see tmpfs(5), fsopen(2)
+ */
+export async function mountTmpfs(options: TmpfsMountOptions = {}, call: CallOptions = {}): Promise<Mount> {
+  const { mounter = Mounter.default, signal } = checkCall(call, ['mounter', 'signal'])
+  return mounter.mountTmpfs(options, { signal })
+}
+
+/** As `mountTmpfs`; blocks. */
+export function mountTmpfsSync(
+  options: TmpfsMountOptions = {},
+  call: Omit<CallOptions, 'signal'> = {},
+): Mount {
+  const { mounter = Mounter.default } = checkCall(call, ['mounter'])
+  return mounter.mountTmpfsSync(options)
+}
+
+/** Of `explain`, `explainBind` and `explainTmpfs`: for which kernel, on which rung. */
+export interface ExplainOptions {
+  /** plan for another kernel; default: what `features()` finds */
+  features?: Features
+  /** force a rung; default: OVERLAYFD_RUNG, else `'auto'` */
+  rung?: RungChoice
+}
+
+/**
  * The plan of `mountOverlay(options)`: rung, cost, notes, each call in strace's notation. Nothing is done and no
  * right is needed. Layers are taken to be directories of one mount, which only opening them can tell.
  *
  * @param how `features`: plan for another kernel · `rung`: force one · default: this kernel, OVERLAYFD_RUNG
  * @throws RungError if no rung can do it · TypeError, RangeError for wrong options
  */
-export function explain(
-  options: OverlayMountOptions,
-  how: { features?: Features; rung?: RungChoice } = {},
-): Explanation {
+export function explain(options: OverlayMountOptions, how: ExplainOptions = {}): Explanation {
   const spec = parseOverlay(options)
+  const { found, rung } = parseHow(how)
+  return explainOverlay(spec, found, rung)
+}
+
+/** The plan of `mountBind(options)`, as `explain` gives that of a rootfs. */
+export function explainBind(options: BindOptions, how: ExplainOptions = {}): Explanation {
+  const spec = parseBind(options)
+  const { found, rung } = parseHow(how)
+  return explainBindSpec(spec, found, rung)
+}
+
+/** The plan of `mountTmpfs(options)`. */
+export function explainTmpfs(options: TmpfsMountOptions = {}, how: ExplainOptions = {}): Explanation {
+  const spec = parseTmpfsMount(options)
+  const { found, rung } = parseHow(how)
+  return explainTmpfsSpec(spec, found, rung)
+}
+
+function parseHow(how: ExplainOptions): { found: Features; rung: RungChoice } {
   checkKeys(how, 'how', ['features', 'rung'])
   const rung =
     how.rung === undefined
       ? parseRung(process.env['OVERLAYFD_RUNG'], 'OVERLAYFD_RUNG')
       : parseRung(how.rung, 'how.rung')
-  const found = how.features === undefined ? features() : checkFeatures(how.features, 'how.features')
-  return explainOverlay(spec, found, rung)
+  return {
+    found: how.features === undefined ? features() : checkFeatures(how.features, 'how.features'),
+    rung,
+  }
 }
 
 /**

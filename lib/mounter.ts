@@ -4,6 +4,16 @@
 import { invalidArgType, unknownOption } from './errors.js'
 import type { Features } from './host/features.js'
 import type { Placement } from './host/topology/placement.js'
+import { holders, holding } from './mount/hold.js'
+import { makeBind, makeTmpfs } from './mount/make.js'
+import type { Mount } from './mount/mount.js'
+import {
+  type BindOptions,
+  parseBind,
+  parseTmpfsMount,
+  sourceSpot,
+  type TmpfsMountOptions,
+} from './mount/spec.js'
 import { MounterHost, type MounterOptions, type MounterStats } from './mounter/host.js'
 import { checkCall } from './overlay/call-options.js'
 import { choose, isStaged, type RungChoice } from './overlay/choose.js'
@@ -196,6 +206,42 @@ export class Mounter {
   /** @see reconcileSync */
   reconcileSync(dir: PathLike, options: ReconcileOptions = {}): Leftover[] {
     return driveSync(reconcileFlow(this.#host, dir, options))
+  }
+
+  /** @see mountBind */
+  async mountBind(options: BindOptions, call: { signal?: AbortSignal } = {}): Promise<Mount> {
+    const { signal } = checkCall(call, ['signal'])
+    const spec = parseBind(options)
+    signal?.throwIfAborted()
+    const mounts = holders(undefined, sourceSpot(spec), spec.target)
+    return traced('mount', spec.target?.path, (trace) =>
+      holding(mounts, () => drive(makeBind(this.#host, spec), signal, trace)),
+    )
+  }
+
+  /** @see mountBindSync */
+  mountBindSync(options: BindOptions): Mount {
+    const spec = parseBind(options)
+    for (const mount of holders(undefined, sourceSpot(spec), spec.target)) mount.mustBeIdle()
+    return tracedSync('mount', spec.target?.path, (trace) => driveSync(makeBind(this.#host, spec), trace))
+  }
+
+  /** @see mountTmpfs */
+  async mountTmpfs(options: TmpfsMountOptions = {}, call: { signal?: AbortSignal } = {}): Promise<Mount> {
+    const { signal } = checkCall(call, ['signal'])
+    const spec = parseTmpfsMount(options)
+    signal?.throwIfAborted()
+    const mounts = holders(undefined, spec.target)
+    return traced('mount', spec.target?.path, (trace) =>
+      holding(mounts, () => drive(makeTmpfs(this.#host, spec), signal, trace)),
+    )
+  }
+
+  /** @see mountTmpfsSync */
+  mountTmpfsSync(options: TmpfsMountOptions = {}): Mount {
+    const spec = parseTmpfsMount(options)
+    for (const mount of holders(undefined, spec.target)) mount.mustBeIdle()
+    return tracedSync('mount', spec.target?.path, (trace) => driveSync(makeTmpfs(this.#host, spec), trace))
   }
 
   /**

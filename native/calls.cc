@@ -74,6 +74,7 @@ const Call kCalls[] = {
     // other commands make no fd
     CALL("fcntl", "fii", kMakesFd,
          FD(1) == F_DUPFD_CLOEXEC ? sys_fcntl(FD(0), FD(1), FD(2)) : -EINVAL),
+    CALL("fspick", "fpi", kMakesFd, sys_fspick(FD(0), TEXT(1), ARG(unsigned, 2))),
 };
 
 #undef CALL

@@ -4,14 +4,18 @@
  */
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
-import { invalidState, MountError } from '../errors.js'
-import { parsePropagation } from '../overlay/attributes.js'
-import { checkKeys } from '../overlay/call-options.js'
+import { invalidArgType, invalidArgValue, invalidState, MountError } from '../errors.js'
+import { type MountAttributes, type Propagation, parsePropagation } from '../overlay/attributes.js'
 import type { RungName } from '../overlay/choose.js'
 import { type Group, joinGroup } from '../overlay/group-table.js'
 import { type Inode, writeMount } from '../overlay/handover-json.js'
 import type { Host } from '../overlay/host.js'
-import { type InsideBytes, insideOf, type NamespaceTarget, parseTarget } from '../overlay/inside.js'
+import {
+  type InsideBytes,
+  insideOf,
+  type NamespaceTarget,
+  parseTarget as parseNamespaceTarget,
+} from '../overlay/inside.js'
 import { MountLook, numberOf } from '../overlay/presence.js'
 import { type MountKind, ownsSuperblock, planCloseMount, type UnmountWay } from '../overlay/reap.js'
 import { TeardownWatcher, watchOf } from '../overlay/teardown.js'
@@ -21,8 +25,41 @@ import { drive, driveSync, type Flow } from '../program/flow.js'
 import { failedStep, type Outcome } from '../program/outcome.js'
 import type { Trace } from '../program/pool.js'
 import { traced, tracedSync } from '../tracing.js'
-import { type Attaching, planAttach, planAttachInside } from './attach.js'
-import { type AttachOptions, parseWay, type UnmountOptions } from './options.js'
+import type { Attachment } from './attach.js'
+import { planAttachInside } from './attach-namespace.js'
+import { parseSomeChange } from './attributes.js'
+import {
+  attachMount,
+  attributeChange,
+  type Change,
+  changeMount,
+  mustBeChangeable,
+  parseReconfigure,
+  propagationChange,
+  type ReconfigureOptions,
+  superblockChange,
+  unmountInside,
+} from './change.js'
+import { holders, holding } from './hold.js'
+import {
+  type AttachOptions,
+  type ChangeOptions,
+  parseAttach,
+  parseRecursive,
+  parseWay,
+  type UnmountOptions,
+} from './options.js'
+import {
+  type Below,
+  below,
+  type Inside,
+  isInDetached,
+  isInside,
+  parseTarget,
+  type Reach,
+  refreshed,
+  type Spot,
+} from './place.js'
 
 /** @internal */
 export interface MountState {
@@ -30,6 +67,8 @@ export interface MountState {
   readonly rung: RungName | undefined
   readonly kind: MountKind
   readonly target: Buffer | undefined
+  /** inside another mount, instead of a target */
+  readonly place?: Place | undefined
   readonly mountFd: number | undefined
   readonly mountId: bigint
   readonly dev: bigint
@@ -43,6 +82,12 @@ export interface MountState {
   readonly claim: number
   /** of the mount namespace that it was attached in, if that is not the caller's */
   readonly namespaceFd?: number | undefined
+}
+
+/** @internal Where in another mount a mount is: a path without symbolic links, and without a slash before it. */
+export interface Place {
+  readonly mount: Mount
+  readonly path: Buffer
 }
 
 type Phase = 'detached' | 'attached' | 'gone' | 'released'
@@ -87,6 +132,10 @@ export class Mount {
   #last: Promise<unknown> | undefined
   /** that it is attached below, if it is */
   #group: Group | undefined
+  /** what it is attached inside, if that is a mount of ours */
+  #place: Place | undefined
+  /** what is attached inside it */
+  #inside: Set<Mount> | undefined
 
   /** @internal */
   constructor(host: Host, state: MountState) {
@@ -97,6 +146,7 @@ export class Mount {
     this.#namespace = state.namespace
     this.#mountFd = state.mountFd
     this.#phase = state.target === undefined ? 'detached' : 'attached'
+    if (state.place !== undefined) this.#enter(state.place)
     if (state.mountFd !== undefined) {
       dropped.register(this, { fd: state.mountFd, host, state }, this)
     }
@@ -135,7 +185,9 @@ export class Mount {
   /** `path` as bytes, which node:fs takes. */
   get pathBytes(): Buffer {
     if (this.#phase === 'detached') return Buffer.from(`/proc/self/fd/${this.#mountFd}`)
-    if (this.#target === undefined || this.#phase === 'gone') throw invalidState('the mount is unmounted')
+    if (this.#phase === 'gone') throw invalidState('the mount is unmounted')
+    if (this.#place) return below(this.#place.mount.pathBytes, this.#place.path)
+    if (this.#target === undefined) throw invalidState('the mount was released')
     return this.#target
   }
 
@@ -173,42 +225,87 @@ export class Mount {
   }
 
   /**
-   * Attaches a detached mount: `move_mount(fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)`.
+   * Attaches a detached mount: `move_mount(fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)`, with all that is
+   * attached inside it.
    *
    * Once; a second attach is ERR_INVALID_STATE. A symbolic link at the end of `target` is not followed (EINVAL).
    * If it fails, it is still detached.
    *
-   * @param target an existing directory; `{ path, mountNamespace }` for one in another mount namespace: the thread goes
-   *   there by `setns` and opens the path with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)`
+   * @param target an existing directory (a file for the bind of one), or a place inside another mount of this library:
+   *   `{ mount, path }`, where no symbolic link leads out, inside a detached one since Linux 6.15; or
+   *   `{ path, mountNamespace }`, a directory in another mount namespace: the thread goes there by `setns` and opens the
+   *   path with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)`
    * @throws MountError ENOENT: there is nothing · EINVAL: a symbolic link, or no directory · EPERM: also no right over
    *   the user namespace that owns that mount namespace · ELOOP: a symbolic link on the way, in another namespace
    * @see move_mount(2), Linux 5.2; setns(2)
    */
-  async attach(target: PathLike | NamespaceTarget, options: AttachOptions = {}): Promise<void> {
-    return this.#exclusive(this.#attach(target, options))
+  async attach(target: PathLike | Below | NamespaceTarget, options: AttachOptions = {}): Promise<void> {
+    if (isElsewhere(target)) return this.#exclusive(this.#attachElsewhere(target, options))
+    const attachment = this.#parseAttach(target, options)
+    return holding(holders(this, attachment.spot), () => drive(this.#attachFlow(attachment)))
   }
 
   /** As `attach`; blocks. */
-  attachSync(target: PathLike | NamespaceTarget, options: AttachOptions = {}): void {
-    this.#alone()
-    driveSync(this.#attach(target, options))
+  attachSync(target: PathLike | Below | NamespaceTarget, options: AttachOptions = {}): void {
+    if (isElsewhere(target)) {
+      this.mustBeIdle()
+      driveSync(this.#attachElsewhere(target, options))
+      return
+    }
+    const attachment = this.#parseAttach(target, options)
+    for (const mount of holders(this, attachment.spot)) mount.mustBeIdle()
+    driveSync(this.#attachFlow(attachment))
   }
 
-  #attach(to: PathLike | NamespaceTarget, options: AttachOptions): Flow<void> {
-    const { target, namespace } = parseTarget(to, 'target')
-    checkKeys(options, 'options', ['propagation'])
-    const propagation = parsePropagation(options.propagation, 'options.propagation')
+  #parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
+    const spot = parseTarget(target, 'target')
+    const attachment = { ...parseAttach(options), spot, recursive: false }
     this.#mustBeDetached()
-    return namespace === undefined
-      ? this.#attachFlow(target, propagation)
-      : this.#attachInside(target, insideOf(target, namespace), propagation)
+    return attachment
   }
 
-  *#attachInside(path: Buffer, inside: InsideBytes, propagation: number | undefined): Flow<void> {
+  #mustBeDetached(): void {
+    if (this.#phase === 'detached') return
+    throw invalidState(`the mount is ${this.#phase}: it can be attached once`)
+  }
+
+  *#attachFlow(attachment: Attachment): Flow<void> {
+    // what was under way before may have attached or unmounted it
+    this.#mustBeDetached()
+    const { namespace } = this.#host.here()
+    const spot = refreshed(attachment.spot)
+    try {
+      const to = { ...attachment, spot }
+      const { target, notes } = yield* attachMount(
+        this.#host,
+        this.rung ?? 'attach',
+        this.#spot(),
+        to,
+        this.kind,
+      )
+      this.#attached(target, namespace, notes)
+    } catch (error) {
+      if (!(isInside(spot) && isInDetached(spot.reach))) this.#attachFailed(error)
+      throw error
+    }
+  }
+
+  #attachElsewhere(to: NamespaceTarget, options: AttachOptions): Flow<void> {
+    const { target, namespace } = parseNamespaceTarget(to, 'target')
+    const { propagation, beneath } = parseAttach(options)
+    if (beneath) {
+      throw invalidArgValue('options.beneath', beneath, 'is for a target in the own mount namespace')
+    }
+    this.#mustBeDetached()
+    return this.#elsewhereFlow(target, insideOf(target, namespace!), propagation)
+  }
+
+  *#elsewhereFlow(path: Buffer, inside: InsideBytes, propagation: number | undefined): Flow<void> {
     this.#mustBeDetached()
     if (!this.#host.features.openat2)
       throw invalidState('openat2(2) is missing, without which no other mount namespace is entered')
-    const plan = planAttachInside(inside, this.#attaching(propagation))
+    const { rung = 'attach', kind } = this.#state
+    const plan = planAttachInside(inside, { rung, kind, mountFd: this.#mountFd!, propagation })
     let outcome: Outcome
     try {
       outcome = yield { plan, pool: this.#host.here().visiting, abortable: false }
@@ -217,32 +314,7 @@ export class Mount {
       throw diagnoseAttach(error)
     }
     this.#keepNamespace(outcome.outputs[0]!)
-    this.#attached(path, this.#namespace, plan.notes)
-  }
-
-  #mustBeDetached(): void {
-    if (this.#phase === 'detached') return
-    throw invalidState(`the mount is ${this.#phase}: it can be attached once`)
-  }
-
-  *#attachFlow(path: Buffer, propagation: number | undefined): Flow<void> {
-    // what was under way before may have attached or unmounted it
-    this.#mustBeDetached()
-    const { composing, namespace } = this.#host.here()
-    const plan = planAttach(path, this.#attaching(propagation))
-    try {
-      yield { plan, pool: composing, abortable: false }
-    } catch (error) {
-      this.#attachFailed(error)
-      throw diagnoseAttach(error)
-    }
-    this.#attached(path, namespace, plan.notes)
-    this.#group = joinGroup(this, namespace, path)
-  }
-
-  #attaching(propagation: number | undefined): Attaching {
-    const { rung = 'attach', kind } = this.#state
-    return { rung, kind, mountFd: this.#mountFd!, propagation }
+    this.#attached({ path }, this.#namespace, plan.notes)
   }
 
   /** It was attached and taken off again, and a mount that was unmounted cannot be attached any more. */
@@ -254,17 +326,193 @@ export class Mount {
     this.#gone()
   }
 
-  #attached(path: Buffer, namespace: number, notes: readonly string[]): void {
+  #attached(target: Spot, namespace: number, notes: readonly string[]): void {
     this.#notes = [...this.#notes, ...notes]
     dropped.unregister(this)
-    this.#target = path
     this.#namespace = namespace
     const { claim, mountId, dev } = this.#state
-    if (claim !== 0) binding.settleClaim(claim, mountId, dev, namespace)
-    this.#phase = 'attached'
+    const isHidden = isInside(target) && isInDetached(target.reach)
+    // nobody could look for the mount in a namespace where it is not: the claim ends with the handle
+    if (claim !== 0 && !isHidden) binding.settleClaim(claim, mountId, dev, namespace)
     // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
-    binding.closeOwned(this.#mountFd!)
+    const fd = this.#mountFd!
     this.#mountFd = undefined
+    this.#settle(target, namespace)
+    binding.closeOwned(fd)
+  }
+
+  /** Where it is from now on. */
+  #settle(target: Spot, namespace: number): void {
+    this.#phase = 'attached'
+    this.#leaveOuter()
+    this.#group?.leave(this)
+    this.#place = undefined
+    this.#target = undefined
+    this.#group = undefined
+    this.#namespace = namespace
+    if (isInside(target)) this.#enter(target)
+    else {
+      this.#target = target.path
+      if (this.#namespaceFd === undefined) this.#group = joinGroup(this, namespace, target.path)
+    }
+  }
+
+  #enter({ mount, path }: Place): void {
+    this.#phase = 'attached'
+    this.#place = { mount, path }
+    mount.#inside ??= new Set()
+    mount.#inside.add(this)
+  }
+
+  /**
+   * Moves an attached mount, with all that is below it, to another place: `move_mount(2)` of what has proved to be this
+   * mount. Nobody sees it in both places or in none.
+   *
+   * The kernel moves nothing out of a shared parent, and nothing that is unbindable below it into one (EINVAL): where
+   * `/` is shared, make the parent private first, or mount anew.
+   *
+   * @param target as in `attach`
+   * @throws MountError EINVAL: a shared parent, or as in `attach` · EBUSY, EINVAL: it is not there any more, as in
+   *   `unmount` · Error ERR_INVALID_STATE while it is detached, or inside a detached mount
+   * @see move_mount(2), Linux 5.2; mount_namespaces(7)
+   */
+  async moveTo(target: PathLike | Below, options: AttachOptions = {}): Promise<void> {
+    const attachment = this.#parseMove(target, options)
+    return holding(holders(this, attachment.spot), () => drive(this.#moveFlow(attachment)))
+  }
+
+  /** As `moveTo`; blocks. */
+  moveToSync(target: PathLike | Below, options: AttachOptions = {}): void {
+    const attachment = this.#parseMove(target, options)
+    for (const mount of holders(this, attachment.spot)) mount.mustBeIdle()
+    driveSync(this.#moveFlow(attachment))
+  }
+
+  #parseMove(target: PathLike | Below, options: AttachOptions): Attachment {
+    const attachment = { ...parseAttach(options), spot: parseTarget(target, 'target'), recursive: false }
+    this.#mustBeMovable()
+    return attachment
+  }
+
+  #mustBeMovable(): void {
+    if (this.#phase === 'detached') throw invalidState('the mount is detached: attach puts it somewhere')
+    mustBeChangeable(this.reach())
+  }
+
+  *#moveFlow(attachment: Attachment): Flow<void> {
+    this.#mustBeMovable()
+    const { namespace } = this.#host.here()
+    const to = { ...attachment, spot: refreshed(attachment.spot) }
+    const { target, notes } = yield* attachMount(this.#host, 'move', this.#spot(), to, this.kind)
+    this.#notes = [...this.#notes, ...notes]
+    this.#settle(target, namespace)
+  }
+
+  /**
+   * Sets and clears attributes of the mount: `mount_setattr(fd, "", AT_EMPTY_PATH, …)` on what has proved to be this
+   * mount; what is not named stays as it is. Files that are open for writing keep it from becoming read-only (EBUSY).
+   *
+   * Without mount_setattr(2) by `mount(MS_REMOUNT | MS_BIND)`, which changes one mount only.
+   *
+   * @throws MountError EBUSY: `readonly`, and something is open for writing, or as in `unmount` · EPERM: an attribute
+   *   that is locked in this user namespace · Error ERR_INVALID_STATE inside a detached mount: set it on the outer one
+   *   with `recursive`, or before · TypeError
+   * @see mount_setattr(2), Linux 5.12
+   */
+  async setAttributes(attributes: MountAttributes, options: ChangeOptions = {}): Promise<void> {
+    const change = attributeChange(parseSomeChange(attributes, 'attributes'), parseRecursive(options))
+    return this.#change(change)
+  }
+
+  /** As `setAttributes`; blocks. */
+  setAttributesSync(attributes: MountAttributes, options: ChangeOptions = {}): void {
+    this.#changeSync(attributeChange(parseSomeChange(attributes, 'attributes'), parseRecursive(options)))
+  }
+
+  /**
+   * Makes the mount shared, private, a slave of what it was a peer of, or unbindable.
+   *
+   * A detached mount that is attached below a shared parent becomes shared, with all that is inside it.
+   *
+   * @throws as `setAttributes`
+   * @see mount_setattr(2), mount_namespaces(7)
+   */
+  async setPropagation(propagation: Propagation, options: ChangeOptions = {}): Promise<void> {
+    return this.#change(propagationChange(propagationOf(propagation), parseRecursive(options)))
+  }
+
+  /** As `setPropagation`; blocks. */
+  setPropagationSync(propagation: Propagation, options: ChangeOptions = {}): void {
+    this.#changeSync(propagationChange(propagationOf(propagation), parseRecursive(options)))
+  }
+
+  /**
+   * Changes the superblock, and with it every mount of it: `fspick(2)`, `fsconfig(FSCONFIG_CMD_RECONFIGURE)` on what
+   * has proved to be this mount. Of a tmpfs `size`, `nr_blocks`, `nr_inodes`, `huge` and `mpol`; of both it and an
+   * overlay `readonly`.
+   *
+   * @throws MountError EINVAL: the file system refuses (`log` says why), such as a size that is in use · EBUSY:
+   *   `readonly`, and something is open for writing · Error ERR_INVALID_STATE for a bind, whose superblock is not its
+   *   own · TypeError: what cannot be changed any more
+   * @see fspick(2), Linux 5.2
+   */
+  async reconfigure(options: ReconfigureOptions): Promise<void> {
+    return this.#change(superblockChange(parseReconfigure(options, this.kind)))
+  }
+
+  /** As `reconfigure`; blocks. */
+  reconfigureSync(options: ReconfigureOptions): void {
+    this.#changeSync(superblockChange(parseReconfigure(options, this.kind)))
+  }
+
+  #change(change: Change): Promise<void> {
+    this.#mustBeChangeable(change)
+    return this.#exclusive(this.#changeFlow(change))
+  }
+
+  #changeSync(change: Change): void {
+    this.#mustBeChangeable(change)
+    this.mustBeIdle()
+    driveSync(this.#changeFlow(change))
+  }
+
+  #mustBeChangeable({ ofMount }: Change): void {
+    const reach = this.reach()
+    if (ofMount) mustBeChangeable(reach)
+  }
+
+  *#changeFlow(change: Change): Flow<void> {
+    this.#mustBeChangeable(change)
+    yield* changeMount(this.#host, this.#spot(), change)
+  }
+
+  /** @internal How plans get at it. */
+  reach(): Reach {
+    if (this.#phase === 'gone') throw invalidState('the mount is unmounted')
+    if (this.#phase === 'released') throw released()
+    if (this.#phase === 'detached') return { kind: 'detached', fd: this.#mountFd! }
+    const { mountId, dev } = this.#state
+    if (this.#place)
+      return { kind: 'below', above: this.#place.mount.reach(), path: this.#place.path, mountId, dev }
+    if (this.#namespaceFd !== undefined) {
+      throw invalidState('the mount is in another mount namespace: from here it can only be unmounted')
+    }
+    if (this.#namespace !== this.#host.here().namespace) throw attachedElsewhere()
+    return { kind: 'attached', target: this.#target!, mountId, dev }
+  }
+
+  #spot(): Inside {
+    return { mount: this, reach: this.reach(), path: Buffer.alloc(0) }
+  }
+
+  /** @internal what it is attached inside */
+  get outer(): Mount | undefined {
+    return this.#place?.mount
+  }
+
+  /** @internal */
+  get kind(): MountKind {
+    return this.#state.kind
   }
 
   /**
@@ -281,7 +529,7 @@ export class Mount {
       const way = parseWay(options)
       if (this.#phase === 'gone') return Promise.resolve()
       if (way.early) {
-        return traced('unmount', this.#target, (trace) => this.#exclusive(this.#unmountEarly(way), trace))
+        return traced('unmount', this.#target, (trace) => this.#alone(this.#unmountEarly(way), trace))
       }
       return traced('unmount', this.#target, (trace) => this.#unmountWhole(way, trace))
     } catch (error) {
@@ -293,7 +541,7 @@ export class Mount {
   unmountSync(options: UnmountOptions = {}): void {
     const way = parseWay(options)
     if (this.#phase === 'gone') return
-    this.#alone()
+    this.mustBeIdle()
     tracedSync('unmount', this.#target, (trace) => {
       const watcher = way.early ? undefined : this.#watcher()
       try {
@@ -313,7 +561,7 @@ export class Mount {
   async #unmountWhole(way: UnmountWay, trace: Trace | undefined): Promise<void> {
     const watcher = this.#watcher()
     try {
-      const watch = await this.#exclusive(this.#unmount({ ...way, inotify: watcher?.fd }), trace)
+      const watch = await this.#alone(this.#unmount({ ...way, inotify: watcher?.fd }), trace)
       await watcher?.wait(watch)
     } finally {
       watcher?.release()
@@ -326,9 +574,9 @@ export class Mount {
   }
 
   *#unmount(way: UnmountWay): Flow<number | undefined> {
-    if (this.#phase === 'released')
-      throw invalidState('the mount was released: it is no longer this handle’s')
+    if (this.#phase === 'released') throw released()
     if (this.#phase === 'gone') return undefined
+    if (this.#place) return yield* this.#unmountInside(way)
     const here = this.#host.here()
     const namespaceFd = this.#namespaceFd
     const pool = namespaceFd === undefined ? here.reaping : here.visiting
@@ -339,9 +587,7 @@ export class Mount {
       this.#gone()
       return watchOf(yield { plan: planCloseMount(fd, claim, way), pool, abortable: false })
     }
-    if (namespaceFd === undefined && this.#namespace !== here.namespace) {
-      throw invalidState('the mount was attached in another mount namespace than the caller is in now')
-    }
+    if (namespaceFd === undefined && this.#namespace !== here.namespace) throw attachedElsewhere()
     const attached = { target: this.#target!, mountId, dev, kind, claim }
     let watch: number | undefined
     try {
@@ -351,6 +597,14 @@ export class Mount {
       if (this.#group?.isLeaving) this.gone(new MountLook(this.#host.features.uniqueMountId))
       if (!this.#isGone()) throw error
     }
+    this.#gone()
+    return watch
+  }
+
+  *#unmountInside(way: UnmountWay): Flow<number | undefined> {
+    const spot = this.#spot()
+    mustBeChangeable(spot.reach)
+    const watch = yield* unmountInside(this.#host, spot, this.kind, this.#state.claim, way)
     this.#gone()
     return watch
   }
@@ -378,6 +632,24 @@ export class Mount {
     this.#group?.leave(this)
     this.#leaveNamespace()
     this.#mountFd = undefined
+    this.#leaveOuter()
+    // what was inside it went with it
+    if (this.#inside) for (const mount of this.#inside) mount.#outerGone()
+    this.#inside = undefined
+  }
+
+  #left(mount: Mount): void {
+    this.#inside?.delete(mount)
+  }
+
+  #leaveOuter(): void {
+    if (this.#place) this.#place.mount.#left(this)
+  }
+
+  #outerGone(): void {
+    if (this.#phase !== 'attached') return
+    if (this.#operations === 0) binding.dropClaim(this.#state.claim)
+    this.#gone()
   }
 
   /**
@@ -387,7 +659,7 @@ export class Mount {
    * @returns the fd of a detached mount; undefined for an attached one
    */
   release(): number | undefined {
-    this.#alone()
+    this.mustBeIdle()
     const fd = this.#mountFd
     if (this.#phase === 'gone' || this.#phase === 'released') return undefined
     if (fd !== undefined) {
@@ -398,6 +670,7 @@ export class Mount {
     this.#phase = 'released'
     this.#group?.leave(this)
     this.#leaveNamespace()
+    this.#leaveOuter()
     return fd
   }
 
@@ -431,7 +704,8 @@ export class Mount {
     })
   }
 
-  #alone(): void {
+  /** @internal */
+  mustBeIdle(): void {
     if (this.#operations > 0) throw invalidState('another operation on this mount is under way')
   }
 
@@ -443,13 +717,50 @@ export class Mount {
     return mine
   }
 
+  /** The same, and while the mounts that it is inside do nothing else. */
+  #alone<T>(flow: Flow<T>, trace: Trace | undefined): Promise<T> {
+    if (this.#place === undefined) return this.#exclusive(flow, trace)
+    return holding(holders(this), () => drive(flow, undefined, trace))
+  }
+
   *#counted<T>(flow: Flow<T>): Flow<T> {
     try {
       return yield* flow
     } finally {
-      this.#operations--
-      const { claim } = this.#state
-      if (claim !== 0 && this.#operations === 0 && this.#phase === 'gone') binding.dropStaleClaim(claim)
+      this.#ended()
     }
   }
+
+  /** @internal Runs something as one operation of this mount. */
+  hold<T>(run: () => Promise<T>): Promise<T> {
+    const counted = async () => {
+      try {
+        return await run()
+      } finally {
+        this.#ended()
+      }
+    }
+    const mine = this.#operations++ === 0 ? counted() : this.#last!.then(counted, counted)
+    this.#last = mine
+    return mine
+  }
+
+  #ended(): void {
+    this.#operations--
+    const { claim } = this.#state
+    if (claim !== 0 && this.#operations === 0 && this.#phase === 'gone') binding.dropStaleClaim(claim)
+  }
+}
+
+const isElsewhere = (target: unknown): target is NamespaceTarget =>
+  typeof target === 'object' && target !== null && 'mountNamespace' in target
+
+const released = () => invalidState('the mount was released: it is no longer this handle’s')
+const attachedElsewhere = () =>
+  invalidState('the mount was attached in another mount namespace than the caller is in now')
+
+function propagationOf(value: Propagation): number {
+  const parsed = parsePropagation(value, 'propagation')
+  if (parsed === undefined) throw invalidArgType('propagation', 'string', value)
+  return parsed
 }

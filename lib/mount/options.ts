@@ -1,6 +1,6 @@
 /** Options of what is done to a mount that is there, checked. */
 import { invalidArgType, invalidArgValue } from '../errors.js'
-import type { Propagation } from '../overlay/attributes.js'
+import { type Propagation, parsePropagation } from '../overlay/attributes.js'
 import { checkKeys } from '../overlay/call-options.js'
 import type { UnmountWay } from '../overlay/reap.js'
 
@@ -24,6 +24,31 @@ export interface UnmountOptions {
 export interface AttachOptions {
   /** set after the attach: below a shared parent, copies have reached its peers by then */
   propagation?: Propagation
+  /**
+   * beneath the mount that is at the target (MOVE_MOUNT_BENEATH): it shows when that one is unmounted, and nobody sees
+   * the target without a mount. Since Linux 6.5
+   */
+  beneath?: boolean
+}
+
+/** Of `setAttributes` and `setPropagation`. */
+export interface ChangeOptions {
+  /** the mounts below too (AT_RECURSIVE): all of them or, if one refuses, none. Default: `false` */
+  recursive?: boolean
+}
+
+/** Checks the options of `attach` and `moveTo`, but for the target. */
+export function parseAttach(options: AttachOptions): { propagation: number | undefined; beneath: boolean } {
+  const { propagation, beneath = false } = checkKeys(options, 'options', ['propagation', 'beneath'])
+  if (typeof beneath !== 'boolean') throw invalidArgType('options.beneath', 'boolean', beneath)
+  return { propagation: parsePropagation(propagation, 'options.propagation'), beneath }
+}
+
+/** Checks the options of a change. */
+export function parseRecursive(options: ChangeOptions): boolean {
+  const { recursive = false } = checkKeys(options, 'options', ['recursive'])
+  if (typeof recursive !== 'boolean') throw invalidArgType('options.recursive', 'boolean', recursive)
+  return recursive
 }
 
 /** Checks the options of `unmount`. */

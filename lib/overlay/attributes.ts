@@ -26,7 +26,7 @@ export interface MountAttributes {
 /** What a mount shares with its copies: mount_namespaces(7). */
 export type Propagation = 'shared' | 'private' | 'slave' | 'unbindable'
 
-const bits = {
+export const attributeBits = {
   readonly: [f.MOUNT_ATTR_RDONLY, f.MS_RDONLY],
   nosuid: [f.MOUNT_ATTR_NOSUID, f.MS_NOSUID],
   nodev: [f.MOUNT_ATTR_NODEV, f.MS_NODEV],
@@ -61,9 +61,10 @@ export function parseAttributes(attributes: unknown, name: string): ParsedAttrib
   let ms = 0
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined) continue
-    const pair = key === 'atime' ? parseAtime(value, `${name}.atime`) : bits[key as keyof typeof bits]
-    if (pair === undefined || (key !== 'atime' && !Object.hasOwn(bits, key))) {
-      throw unknownOption(`${name}.${key}`, [...Object.keys(bits), 'atime'])
+    const pair =
+      key === 'atime' ? parseAtime(value, `${name}.atime`) : attributeBits[key as keyof typeof attributeBits]
+    if (pair === undefined || (key !== 'atime' && !Object.hasOwn(attributeBits, key))) {
+      throw unknownOption(`${name}.${key}`, [...Object.keys(attributeBits), 'atime'])
     }
     if (key !== 'atime' && typeof value !== 'boolean')
       throw invalidArgType(`${name}.${key}`, 'boolean', value)
@@ -74,7 +75,8 @@ export function parseAttributes(attributes: unknown, name: string): ParsedAttrib
   return { mountAttr, ms }
 }
 
-function parseAtime(value: unknown, name: string): readonly [number, number] {
+/** MOUNT_ATTR_* and MS_* of an access-time setting. */
+export function parseAtime(value: unknown, name: string): readonly [number, number] {
   if (typeof value !== 'string') throw invalidArgType(name, 'string', value)
   if (!Object.hasOwn(atimes, value)) {
     throw invalidArgValue(name, value, `must be one of '${Object.keys(atimes).join("', '")}'`)

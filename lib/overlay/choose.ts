@@ -31,7 +31,8 @@ export interface Need {
 /** A sentence that says why a rung does not serve; undefined if it does. */
 type Obstacle = (need: Need, features: Features, isForced: boolean) => string | undefined
 
-const missing = (features: Features, names: readonly (keyof Features)[]): string | undefined => {
+/** Which of these features are missing, in a sentence. */
+export const missing = (features: Features, names: readonly (keyof Features)[]): string | undefined => {
   const absent = names.filter((name) => features[name] === false)
   if (absent.length === 0) return undefined
   const list = absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`)

@@ -151,7 +151,7 @@ const pinsSuperblock = (kind: MountKind, { lazy, early }: UnmountWay): boolean =
   lazy && early && ownsSuperblock(kind)
 
 /** Steps from the directory above to the unmount. */
-function unmountSteps(
+export function unmountSteps(
   b: PlanBuilder,
   kind: MountKind,
   { name, mountId, dev, claim }: Omit<Known, 'above'>,

@@ -52,6 +52,7 @@ export function* unmountAttached(
   }
 }
 
+/** The same target with the symbolic links above it resolved. */
 export function resolveParent(target: Buffer): Buffer {
   const { parent, name } = splitLast(target)!
   return Buffer.concat([realpathSync.native(parent, 'buffer'), Buffer.from('/'), name])
@@ -63,7 +64,8 @@ const EBUSY = 16
 const gone =
   'it is not mounted there any more: somebody else has unmounted or moved it, or a mount covers a directory above it'
 
-function unmountFailure(error: unknown, target: Buffer): unknown {
+/** What it means that a mount was not found where it was attached. */
+export function unmountFailure(error: unknown, target: Buffer): unknown {
   if (error instanceof UnexpectedError) {
     const isMount =
       (error.found.readBigUInt64LE(statxField.attributes.offset) & BigInt(f.STATX_ATTR_MOUNT_ROOT)) !== 0n

@@ -118,6 +118,41 @@ export const cloneTreeAt = (out: Slot, dirFd: FdArg, path: Text, extra?: Extra):
   ...extra,
 })
 
+/** What open_tree(2) and open_tree_attr(2) clone: what an fd refers to (path `''`), or a path. */
+export interface CloneOf {
+  readonly dirFd: FdArg
+  readonly path: Text
+  /** the mounts below too */
+  readonly recursive: boolean
+}
+
+const cloneArgs = ({ dirFd, path, recursive }: CloneOf): Arg[] => {
+  const flags = f.OPEN_TREE_CLONE | f.OPEN_TREE_CLOEXEC
+  const empty = path === '' ? f.AT_EMPTY_PATH : 0
+  return [fd(dirFd), text(path), int(flags | empty | (recursive ? f.AT_RECURSIVE : 0), 'OPEN_TREE AT')]
+}
+
+/** open_tree(dirFd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, with AT_EMPTY_PATH and AT_RECURSIVE as wanted) */
+export const cloneOf = (out: Slot, what: CloneOf, extra?: Extra): Step => ({
+  call: 'open_tree',
+  args: cloneArgs(what),
+  out,
+  ...extra,
+})
+
+/** open_tree_attr(…): the same with attributes, of the mounts below too if those are cloned */
+export const cloneOfAttr = (
+  out: Slot,
+  what: CloneOf,
+  attributes: Partial<MountAttrArg>,
+  extra?: Extra,
+): Step => ({
+  call: 'open_tree_attr',
+  args: [...cloneArgs(what), attr(attributes)],
+  out,
+  ...extra,
+})
+
 /** open_tree_attr(dirFd, "", OPEN_TREE_CLONE | …, attr, sizeof attr): the clone with its attributes */
 export const cloneTreeAttr = (
   out: Slot,
@@ -131,10 +166,35 @@ export const cloneTreeAttr = (
   ...extra,
 })
 
-/** mount_setattr(fd, "", AT_EMPTY_PATH, attr, sizeof attr) */
-export const mountSetattr = (mount: FdArg, attributes: Partial<MountAttrArg>, extra?: Extra): Step => ({
+/** mount_setattr(fd, "", AT_EMPTY_PATH, attr, sizeof attr); `recursive`: AT_RECURSIVE, the mounts below too */
+export const mountSetattr = (
+  mount: FdArg,
+  attributes: Partial<MountAttrArg>,
+  extra?: Extra,
+  recursive = false,
+): Step => ({
   call: 'mount_setattr',
-  args: [fd(mount), text(''), int(f.AT_EMPTY_PATH, 'AT'), attr(attributes)],
+  args: [
+    fd(mount),
+    text(''),
+    int(f.AT_EMPTY_PATH | (recursive ? f.AT_RECURSIVE : 0), 'AT'),
+    attr(attributes),
+  ],
+  ...extra,
+})
+
+/** fspick(fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH): a context of the superblock that a mount shows */
+export const fspick = (out: Slot, mount: FdArg, extra?: Extra): Step => ({
+  call: 'fspick',
+  args: [fd(mount), text(''), int(f.FSPICK_CLOEXEC | f.FSPICK_EMPTY_PATH, 'FSPICK')],
+  out,
+  ...extra,
+})
+
+/** fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) */
+export const reconfigure = (fs: Slot, extra?: Extra): Step => ({
+  call: 'fsconfig',
+  args: [fd(fs), int(f.FSCONFIG_CMD_RECONFIGURE, 'FSCONFIG'), nothing, nothing, int(0)],
   ...extra,
 })
 
@@ -152,6 +212,26 @@ export const attachAt = (from: FdArg, at: FdArg, extra?: Extra): Step => ({
   commits: true,
   ...extra,
 })
+
+/** Where move_mount(2) attaches: a path, or what an fd refers to; `beneath`: under the mount that is there (6.5) */
+export type AttachTo = ({ readonly path: Text } | { readonly fd: FdArg }) & { readonly beneath: boolean }
+
+/** move_mount(from, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH): as `attach`, to a path or an fd, beneath or not */
+export const attachTo = (from: FdArg, to: AttachTo, extra?: Extra): Step => {
+  const flags = f.MOVE_MOUNT_F_EMPTY_PATH | ('fd' in to ? f.MOVE_MOUNT_T_EMPTY_PATH : 0)
+  return {
+    call: 'move_mount',
+    args: [
+      fd(from),
+      text(''),
+      fd('fd' in to ? to.fd : cwd),
+      text('fd' in to ? '' : to.path),
+      int(flags | (to.beneath ? f.MOVE_MOUNT_BENEATH : 0), 'MOVE_MOUNT'),
+    ],
+    commits: true,
+    ...extra,
+  }
+}
 
 /** move_mount(from, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH): hangs one tree below another */
 export const hangBelow = (from: FdArg, to: FdArg): Step => ({
@@ -334,6 +414,19 @@ export const mkdirat = (dirFd: FdArg, path: Text, mode: number, extra?: Extra): 
 export const rmdirMounted = (dirFd: FdArg, path: Text, extra?: Extra): Step => ({
   ...rmdir(dirFd, path, extra),
   unmounts: true,
+})
+
+/** openat(dirFd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode): a new file */
+export const createFile = (out: Slot, dirFd: FdArg, path: Text, mode: number, extra?: Extra): Step => ({
+  call: 'openat',
+  args: [
+    fd(dirFd),
+    text(path),
+    int(f.O_WRONLY | f.O_CREAT | f.O_EXCL | f.O_NOFOLLOW | f.O_CLOEXEC, 'O'),
+    int(mode, '0'),
+  ],
+  out,
+  ...extra,
 })
 
 /** unlinkat(dirFd, path, AT_REMOVEDIR) */

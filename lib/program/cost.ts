@@ -74,7 +74,8 @@ const weights: Partial<Record<CallName, (step: Step, detached: Map<number, numbe
   },
   open_tree_attr: (step, detached) => {
     if (step.out) detached.set(step.out.slot, 1)
-    return write
+    // the clone, and then its propagation
+    return attrPropagation(step.args[3]) ? { writes: 2, grace: 0 } : write
   },
   // a superblock of its own: its end waits once more
   fsmount: (step, detached) => {

@@ -176,6 +176,7 @@ export const calls = {
   pivot_root: 'pp',
   chroot: 'p',
   fcntl: 'fii',
+  fspick: 'fpi',
 } as const
 export type CallName = keyof typeof calls
 

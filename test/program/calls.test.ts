@@ -57,7 +57,47 @@ const table: Record<string, readonly [Step, string][]> = {
         '{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP, attr_clr=0, propagation=0, userns_fd=9<userns>}, 32)',
     ],
   ],
+  cloneOf: [
+    [
+      c.cloneOf(out, { dirFd: cwd, path: '/v', recursive: true }),
+      'open_tree(AT_FDCWD, "/v", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
+    ],
+    [
+      c.cloneOf(out, { dirFd: dir, path: '', recursive: false }),
+      'open_tree(7</dir>, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)',
+    ],
+  ],
+  cloneOfAttr: [
+    [
+      c.cloneOfAttr(out, { dirFd: dir, path: '', recursive: true }, { set: f.MOUNT_ATTR_RDONLY }),
+      'open_tree_attr(7</dir>, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE, ' +
+        '{attr_set=MOUNT_ATTR_RDONLY, attr_clr=0, propagation=0}, 32)',
+    ],
+  ],
+  fspick: [[c.fspick(fs, dir), 'fspick(7</dir>, "", FSPICK_CLOEXEC|FSPICK_EMPTY_PATH)']],
+  reconfigure: [[c.reconfigure(fs), 'fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0)']],
+  attachTo: [
+    [
+      c.attachTo(out, { path: '/t', beneath: true }),
+      'move_mount(out, "", AT_FDCWD, "/t", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_BENEATH)',
+    ],
+    [
+      c.attachTo(out, { fd: dir, beneath: false }),
+      'move_mount(out, "", 7</dir>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)',
+    ],
+  ],
+  mkdirat: [[c.mkdirat(dir, 'd', 0o755), 'mkdirat(7</dir>, "d", 0755)']],
+  createFile: [
+    [
+      c.createFile(out, dir, 'f', 0o644),
+      'openat(7</dir>, "f", O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0644)',
+    ],
+  ],
   mountSetattr: [
+    [
+      c.mountSetattr(dir, { set: f.MOUNT_ATTR_NODEV }, undefined, true),
+      'mount_setattr(7</dir>, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_NODEV, attr_clr=0, propagation=0}, 32)',
+    ],
     [
       c.mountSetattr(out, { clear: f.MOUNT_ATTR__ATIME, propagation: f.MS_SLAVE }),
       'mount_setattr(out, "", AT_EMPTY_PATH, {attr_set=0, attr_clr=MOUNT_ATTR__ATIME, propagation=MS_SLAVE}, 32)',
@@ -113,7 +153,6 @@ const table: Record<string, readonly [Step, string][]> = {
   fchdir: [[c.fchdir(dir), 'fchdir(7</dir>)']],
   chdir: [[c.chdir('/'), 'chdir("/")']],
   mkdir: [[c.mkdir('/d', 0o711), 'mkdirat(AT_FDCWD, "/d", 0711)']],
-  mkdirat: [[c.mkdirat(out, 'd', 0o711), 'mkdirat(out, "d", 0711)']],
   unlink: [[c.unlink(out, 'd'), 'unlinkat(out, "d", 0)']],
   rmdirMounted: [[c.rmdirMounted(dir, [out]), 'unlinkat(7</dir>, "{out}", AT_REMOVEDIR)']],
   rmdir: [[c.rmdir(out, 'd'), 'unlinkat(out, "d", AT_REMOVEDIR)']],
@@ -190,7 +229,17 @@ t.test('arguments are of the kinds that the signature says', async (t) => {
 })
 
 t.test('what makes an fd has a slot for it', async (t) => {
-  const making = ['openat', 'openat2', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr', 'userns', 'fcntl']
+  const making = [
+    'openat',
+    'openat2',
+    'fsopen',
+    'fsmount',
+    'open_tree',
+    'open_tree_attr',
+    'userns',
+    'fcntl',
+    'fspick',
+  ]
   for (const [step, text] of steps) t.equal(step.out !== undefined, making.includes(step.call), text)
 })
 

@@ -119,6 +119,15 @@ t.test('a superblock, from its context to its unmount', privileged, async (t) =>
   t.match(found, { type: 'tmpfs', attributes: ['rw', 'nodev', 'noexec', 'relatime'] })
   t.ok(found?.options.includes('size=64k') && found.options.includes('ro'))
   t.match(found?.propagation, [/^shared:/])
+  const resize = (size: string) => (b: PlanBuilder) => {
+    const fs = b.slot('fs')
+    b.add(c.fspick(fs, openDir(b, target)), c.setString(fs, 'size', size), c.reconfigure(fs))
+  }
+  done(resize('128k'))
+  t.ok(mountAt(target)?.options.includes('size=128k'))
+  const silent = run(resize('many'))
+  t.match(silent, { status: 'failed', errno: errno.EINVAL })
+  t.match(silent.log, [/tmpfs: Bad value for 'size'/], 'of a context that was picked too')
   t.match(
     run((b) => b.add(c.umount(path('link'), true))),
     { errno: errno.EINVAL },
