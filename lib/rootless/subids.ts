@@ -36,13 +36,35 @@ export function parseSubids(text: string, { name, uid }: Owner): IdRange[] {
   return ranges
 }
 
-/** The owner's id as 0, and what is subordinate from 1 on. */
+/** The parts of a range that are in no extent yet. */
+function notIn(extents: readonly IdExtent[], range: IdRange): IdRange[] {
+  let parts = [range]
+  for (const { outside, length } of extents) {
+    parts = parts.flatMap(({ first, count }) => {
+      const before = Math.min(count, Math.max(0, outside - first))
+      const after = Math.min(count, Math.max(0, first + count - outside - length))
+      if (before + after >= count) return [{ first, count }]
+      return [
+        { first, count: before },
+        { first: first + count - after, count: after },
+      ]
+    })
+  }
+  return parts.filter(({ count }) => count > 0)
+}
+
+/**
+ * The owner's id as 0, and what is subordinate from 1 on. What is listed twice (by name and by number, say) is mapped
+ * once, because the kernel refuses a map whose extents overlap (EINVAL).
+ */
 export function mappingOf(own: number, ranges: readonly IdRange[]): IdExtent[] {
   const extents: IdExtent[] = [{ inside: 0, outside: own, length: 1 }]
   let inside = 1
-  for (const { first, count } of ranges) {
-    extents.push({ inside, outside: first, length: count })
-    inside += count
+  for (const range of ranges) {
+    for (const { first, count } of notIn(extents, range)) {
+      extents.push({ inside, outside: first, length: count })
+      inside += count
+    }
   }
   return extents
 }

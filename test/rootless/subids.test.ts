@@ -35,3 +35,26 @@ t.test('a mapping is one that the kernel takes', async (t) => {
   ])
   t.ok(parseIdmap({ uid: mapping, gid: mapping }, 'idmap'))
 })
+
+t.test(
+  'ids that are listed twice, and the own one, are mapped once: the kernel takes no others',
+  async (t) => {
+    const table: [ranges: [number, number][], expected: [inside: number, outside: number, length: number][]][] = [
+    // by name and by number
+    [[[100, 50], [100, 50]], [[1, 100, 50]]],
+    [[[100, 50], [120, 50]], [[1, 100, 50], [51, 150, 20]]],
+    [[[120, 10], [100, 50]], [[1, 120, 10], [11, 100, 20], [31, 130, 20]]],
+    [[[995, 10]], [[1, 995, 5], [6, 1001, 4]]],
+    [[[1000, 1], [5, 1]], [[1, 5, 1]]],
+  ] // biome-ignore format: a table
+    for (const [ranges, expected] of table) {
+      const mapping = mappingOf(
+        1000,
+        ranges.map(([first, count]) => ({ first, count })),
+      )
+      const rest = mapping.slice(1).map(({ inside, outside, length }) => [inside, outside, length])
+      t.same(rest, expected, JSON.stringify(ranges))
+      t.ok(parseIdmap({ uid: mapping, gid: mapping }, 'idmap'))
+    }
+  },
+)
