@@ -15,7 +15,6 @@
  *   sh         execve of the program                             as id 0, which gives it every capability inside
  */
 import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import type { Duplex } from 'node:stream'
@@ -114,16 +113,26 @@ const waiting = (fd: number) => `echo >&${fd}; read -r go <&${fd} || exit 125; e
 function stdioOf(stdio: SpawnOptions['stdio']) {
   if (stdio === undefined) return ['pipe' as const, 'pipe' as const, 'pipe' as const]
   if (typeof stdio === 'string') return [stdio, stdio, stdio]
+  if (!Array.isArray(stdio)) throw invalidArgType('options.stdio', 'a string or an array', stdio)
   const list = [...stdio]
   while (list.length < 3) list.push('pipe')
   if (list.length > maxStdio) throw outOfRange('options.stdio', `at most ${maxStdio} entries`, list.length)
   return list
 }
 
+function checkText(value: unknown, name: string): void {
+  if (typeof value !== 'string') throw invalidArgType(name, 'string', value)
+  if (value.includes('\0')) throw invalidArgValue(name, value, 'must not hold a NUL byte')
+}
+
 function checkArguments(command: unknown, args: unknown, options: SpawnOptions): void {
-  if (typeof command !== 'string') throw invalidArgType('command', 'string', command)
+  checkText(command, 'command')
   if (command === '') throw invalidArgValue('command', command, 'must not be empty')
   if (!Array.isArray(args)) throw invalidArgType('args', 'an array of strings', args)
+  for (const [i, each] of args.entries()) checkText(each, `args[${i}]`)
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw invalidArgType('options', 'an object', options)
+  }
   for (const name of ['shell', 'uid', 'gid', 'argv0'] as const) {
     if (options[name]) throw invalidArgValue(`options.${name}`, options[name], 'cannot be used here')
   }
@@ -140,7 +149,8 @@ function checkArguments(command: unknown, args: unknown, options: SpawnOptions):
  * @param command looked up in PATH; `process.execPath` for a program of Node
  * @param options as child_process.spawn takes them, but for shell, uid, gid and argv0; `stdio` has at most 9 entries
  * @throws Error ERR_OVERLAYFD_ROOTLESS: no subordinate ids, newuidmap is missing or refuses, or the system forbids
- *   user namespaces · TypeError, RangeError for wrong arguments · the error of spawn
+ *   user namespaces · AbortError: `options.signal`; the program was not started · TypeError, RangeError for wrong
+ *   arguments · the error of spawn
  * @see user_namespaces(7), newuidmap(1), unshare(1)
  */
 export async function spawnInUserNamespace(
@@ -157,17 +167,32 @@ export async function spawnInUserNamespace(
     stdio: [...stdio, 'pipe'],
   })
   const socket = child.stdio[stdio.length as 3] as Duplex | undefined
+  // an abort may come at any time, and nobody else listens yet
+  let broken: NodeJS.ErrnoException | undefined
+  const note = (error: Error) => {
+    broken ??= error
+  }
+  child.on('error', note)
   try {
     await ready(child, socket)
     await writeMap('newuidmap', child.pid!, ids.uid)
     await writeMap('newgidmap', child.pid!, ids.gid)
+    if (broken) throw broken
   } catch (error) {
+    const exited = new Promise((resolve) => child.once('exit', resolve))
     // killed here, or ended by itself: either way it is gone before the caller hears of it
-    if (child.kill('SIGKILL')) await once(child, 'exit')
-    throw error
+    if (child.kill('SIGKILL')) await exited
+    throw broken?.code === 'ENOENT' ? notStarted(broken, options) : (broken ?? error)
   }
+  child.off('error', note)
   socket!.end('\n')
   return child
+}
+
+/** spawn answers the same for a program that is not found and for a directory that is none. */
+function notStarted(error: Error, { cwd }: SpawnOptions): Error {
+  const why = cwd === undefined ? '' : 'options.cwd is no directory, or '
+  return failure(`unshare cannot be started: ${why}util-linux is not installed`, error)
 }
 
 /** Resolves when the shell is there, inside and without ids. */

@@ -150,7 +150,8 @@ const refusals: [string, AccountOptions & { script?: string; wrap?: string[] }, 
     /^newuidmap is not installed: package uidmap/],
   ['newuidmap without its right', { before: 'mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin' },
     /^newuidmap failed: newuidmap: .*(denied|not permitted)/],
-  ['newuidmap refuses', { subuid: 'overlayfd-plain:0:4294967295\n' }, /^newuidmap failed: newuidmap: /],
+  // more extents than the kernel's 340
+  ['newuidmap refuses', { subuid: Array.from({ length: 400 }, (_, i) => `overlayfd-plain:${700_000 + 2 * i}:1\n`).join('') }, /^newuidmap failed: newuidmap: /],
   ['no user namespaces', { wrap: ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=unshare:error=EPERM'] },
     /^no user namespace could be made: (a filter \(seccomp\), a security module or a chroot may forbid it|\S+ is [01])$/],
 ] // biome-ignore format: a table
@@ -183,12 +184,56 @@ t.test('a command that is not there is the shell’s status', needs, async (t) =
   t.equal(ended.stdout, '127\n', ended.stderr)
 })
 
+t.test(
+  'aborted while its ids are written: the promise says so, once, and no child is left',
+  needs,
+  async (t) => {
+    const plain = plainAccount(scratch(t))
+    const ended = await plain.runModule(`
+    import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+    import { spawnInUserNamespace } from '${plain.module('rootless.js')}'
+    process.chdir('${plain.home}')
+    mkdirSync('bin')
+    // says that it is there, and takes its time
+    writeFileSync('bin/newuidmap', '#!/bin/sh\\n>begun; sleep 0.3; exec /usr/bin/newuidmap "$@"\\n', { mode: 0o755 })
+    process.env.PATH = process.cwd() + '/bin:' + process.env.PATH
+    const controller = new AbortController()
+    const waiting = setInterval(() => { if (existsSync('begun')) { clearInterval(waiting); controller.abort() } }, 5)
+    const { name, code } = await spawnInUserNamespace('sleep', ['60'], { signal: controller.signal }).then(() => ({}), (error) => error)
+    const children = readFileSync('/proc/self/task/' + process.pid + '/children', 'utf8').trim()
+    console.log(JSON.stringify({ name, code, children }))
+  `)
+    t.match(last(ended.stdout), { name: 'AbortError', code: 'ABORT_ERR', children: '' }, ended.stderr)
+    t.equal(ended.status, 0)
+  },
+)
+
+t.test('a directory that is not there is not taken for a missing program', needs, async (t) => {
+  const plain = plainAccount(scratch(t))
+  const ended = await plain.runModule(`
+    import { spawnInUserNamespace } from '${plain.module('rootless.js')}'
+    const { code, message } = await spawnInUserNamespace('true', [], { cwd: '/not/there' }).catch((error) => error)
+    console.log(JSON.stringify({ code, message }))`)
+  const message = /^unshare cannot be started: options\.cwd is no directory, or util-linux is not installed$/
+  t.match(last(ended.stdout), { code: 'ERR_OVERLAYFD_ROOTLESS', message }, ended.stderr)
+})
+
 t.test('wrong arguments', async (t) => {
   const call = spawnInUserNamespace as (...args: unknown[]) => Promise<unknown>
   const table: [unknown[], string, RegExp][] = [
     [[7], 'ERR_INVALID_ARG_TYPE', /"command" argument must be of type string/],
     [[''], 'ERR_INVALID_ARG_VALUE', /"command" argument must not be empty/],
     [['true', 'x'], 'ERR_INVALID_ARG_TYPE', /"args" argument must be an array/],
+    [['true', ['a', 1]], 'ERR_INVALID_ARG_TYPE', /"args\[1\]" argument must be of type string/],
+    [['true', ['a\0b']], 'ERR_INVALID_ARG_VALUE', /"args\[0\]" argument must not hold a NUL byte/],
+    [['true\0'], 'ERR_INVALID_ARG_VALUE', /"command" argument must not hold a NUL byte/],
+    [['true', [], null], 'ERR_INVALID_ARG_TYPE', /"options" argument must be an object. Received null/],
+    [
+      ['true', [], { stdio: 5 }],
+      'ERR_INVALID_ARG_TYPE',
+      /"options.stdio" argument must be a string or an array/,
+    ],
+    [['true', [], { stdio: { length: 2 } }], 'ERR_INVALID_ARG_TYPE', /"options.stdio"/],
     [['true', [], { shell: true }], 'ERR_INVALID_ARG_VALUE', /"options.shell" argument cannot be used here/],
     [
       ['true', [], { stdio: Array(10).fill('ignore') }],
