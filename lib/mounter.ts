@@ -21,6 +21,7 @@ import { compose } from './overlay/compose.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
 import { closeOpened } from './overlay/open.js'
+import { checkHere } from './overlay/options.js'
 import { type Leftover, type ReconcileOptions, reconcileFlow } from './overlay/reconcile.js'
 import { Rootfs, setDefaultRootfsOpener } from './overlay/rootfs.js'
 import {
@@ -128,6 +129,7 @@ export class Mounter {
       host.features,
       host.rung,
     )
+    checkHere(mount.options, host.features, 'options.options')
     const here = host.here()
     host.admit(here)
     const stage = isStaged(rung) ? yield* host.stage(here) : undefined

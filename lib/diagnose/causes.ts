@@ -10,8 +10,8 @@ import { features } from '../host/features.js'
 import { selinuxOptions } from '../host/overlay-options.js'
 import { isBelow, splitLast } from '../overlay/bytes.js'
 import type { FileSource } from '../overlay/image-spec.js'
-import { earlierConflicts } from '../overlay/option-table.js'
-import { conflictOf, showOption } from '../overlay/options.js'
+import { earlierConflicts, takesTrusted } from '../overlay/option-table.js'
+import { conflictOf, findAny, showOption } from '../overlay/options.js'
 import { imageAt, layerSubject, type MountSpec, type StackSpec } from '../overlay/spec.js'
 import { renderText, shownInErrors } from '../program/explain.js'
 import { type Step, type Subject, statxField } from '../program/step.js'
@@ -161,15 +161,10 @@ export function perhapsUnknown({ mount }: Case): string | undefined {
 /** Options that the kernel grants only with CAP_SYS_ADMIN of the machine: they keep their marks in trusted.*. */
 export function needsTrusted({ stack, mount }: Case): string | undefined {
   const list = mount?.options.list ?? []
-  const asked = list.find(({ key, value = '' }) => trusted[key]?.includes(value))
+  const asked = findAny(list, [...takesTrusted, ['verity', 'on', 'require']])
   if (asked) return `options.${showOption(asked)} is not allowed inside a user namespace`
   if (stack.dataLayers === 0 || mount?.options.userxattr !== false) return undefined
   return 'datadir is not allowed inside a user namespace without options.userxattr'
-}
-const trusted: Readonly<Record<string, readonly string[]>> = {
-  redirect_dir: ['on', 'follow', 'off'],
-  metacopy: ['on'],
-  verity: ['on', 'require'],
 }
 
 export function mayNotMount({ step }: Case): string {

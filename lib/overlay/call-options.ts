@@ -10,7 +10,8 @@ export function checkKeys(
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidArgType(name, 'an object', value)
   }
-  for (const key of Object.keys(value)) {
+  // what is inherited is read too
+  for (const key in value) {
     if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
   }
   return value as Readonly<Record<string, unknown>>

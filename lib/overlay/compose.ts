@@ -22,7 +22,7 @@ import { isStaged, type RungName } from './choose.js'
 import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers } from './layers.js'
-import { checkKnown } from './options.js'
+import { checkHere } from './options.js'
 import { type Base, type PlannedMount, planMount, planWarm, StageNeeded } from './plan-mount.js'
 import { Rootfs } from './rootfs.js'
 import type { Composition } from './rungs/rung.js'
@@ -40,7 +40,7 @@ export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): F
 }
 
 function* checked(host: Host, here: Here, base: Base, spec: MountSpec): Flow<void> {
-  checkKnown(spec.options, host.features)
+  checkHere(spec.options, host.features, 'options.options')
   try {
     yield* checkUpper(host, here, spec)
   } catch (error) {

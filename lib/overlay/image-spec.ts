@@ -88,8 +88,8 @@ export function parseImage(value: unknown, name: string): ImageSpec {
 function parseImageOptions(value: unknown, name: string): ParsedOption[] {
   if (value === undefined) return []
   const raw = checkKeys(value, name, Object.keys(table))
-  return Object.entries(raw).flatMap(([key, each]) => {
-    const kind = table[key as keyof ImageOptions]
+  return Object.entries(table).flatMap(([key, kind]) => {
+    const each = raw[key]
     return each === undefined ? [] : parseOption(key, kind, each, `${name}.${key}`)
   })
 }

@@ -20,6 +20,7 @@ import { Explanation } from './explanation.js'
 import type { Here, Host } from './host.js'
 import type { TopAttributes } from './layers.js'
 import { closeOpened, type Opened, type OpenOptions, openLayers } from './open.js'
+import { checkHere } from './options.js'
 import { type Base, nothingKept, planMount } from './plan-mount.js'
 import type { Rootfs } from './rootfs.js'
 import {
@@ -277,7 +278,12 @@ export class LayerStack {
 
   #parseMany(options: readonly StackMountOptions[]): MountSpec[] {
     if (!Array.isArray(options)) throw invalidArgType('options', 'an array of mount options', options)
-    return Array.from(options, (each, i) => parseMount(each, this.#base.spec, `options[${i}]`))
+    const { features } = this.#host
+    return Array.from(options, (each, i) => {
+      const spec = parseMount(each, this.#base.spec, `options[${i}]`)
+      checkHere(spec.options, features, `options[${i}].options`)
+      return spec
+    })
   }
 
   *#mount(spec: MountSpec, here: Here): Flow<Rootfs> {

@@ -144,6 +144,21 @@ export interface Conflict {
 }
 
 /**
+ * What is kept in trusted.overlay.* attributes alone, which userxattr does without and user namespaces have not.
+ * `off` follows redirects where the module's redirect_always_follow is on, which is the kernel's default.
+ */
+export const takesTrusted: readonly Side[] = [
+  ['redirect_dir', 'on', 'off', 'follow'],
+  ['metacopy', 'on'],
+]
+
+/** What the kernel turns off inside a user namespace, unasked: file handles take a capability of the machine. */
+export const turnedOffInside: readonly Side[] = [
+  ['index', 'on'],
+  ['nfs_export', 'on'],
+]
+
+/**
  * What the kernel refuses together (ovl_fs_params_verify, EINVAL without a word), or of which it silently takes the
  * last. Where that hangs on a module parameter (`redirect_dir: 'off'`), it is refused here.
  */
@@ -174,8 +189,7 @@ export const conflicts: readonly Conflict[] = [
       ['index', 'off'],
     ],
   },
-  { pair: [['userxattr'], ['redirect_dir', 'on', 'off', 'follow']] },
-  { pair: [['userxattr'], ['metacopy', 'on']] },
+  ...takesTrusted.map((side): Conflict => ({ pair: [['userxattr'], side] })),
   { pair: [['context'], ['defcontext']] },
 ]
 

@@ -12,6 +12,8 @@ import {
   type OverlayOptions,
   optionTable,
   type Side,
+  takesTrusted,
+  turnedOffInside,
 } from './option-table.js'
 
 export type { OverlayOptions } from './option-table.js'
@@ -52,14 +54,18 @@ export function parseOptions(options: unknown, name: string, hasUpper = true): P
     throw invalidArgType(name, 'an object', options)
   }
   const list: ParsedOption[] = []
-  for (const [key, value] of Object.entries(options)) {
+  const given: OverlayOptions = {}
+  // what is inherited too, and each read once: an object may be made of another that has the defaults
+  for (const key in options) {
+    const value = (options as Readonly<Record<string, unknown>>)[key]
     if (value === undefined) continue
     if (!Object.hasOwn(optionTable, key)) throw unknownOption(`${name}.${key}`, Object.keys(optionTable))
+    Object.assign(given, { [key]: value })
     const parsed = parseOption(key, optionTable[key as OptionName].kind, value, `${name}.${key}`)
     if (parsed) list.push(parsed)
   }
   checkConflicts(list, name, hasUpper)
-  const { volatile, fsync, userxattr } = options as OverlayOptions
+  const { volatile, fsync, userxattr } = given
   const isVolatile = volatile === true || volatile === 'reset' || fsync === 'volatile'
   return { list, resetVolatile: volatile === 'reset', volatile: isVolatile, userxattr }
 }
@@ -96,6 +102,18 @@ function find<V>(list: readonly ParsedOption<V>[], [option, ...words]: Side): Pa
   return list.find(
     ({ key, value }) => key === option && (words.length === 0 || words.includes(String(value))),
   )
+}
+
+/** The first option that is on one of the sides. */
+export function findAny<V>(
+  list: readonly ParsedOption<V>[],
+  sides: readonly Side[],
+): ParsedOption<V> | undefined {
+  for (const side of sides) {
+    const found = find(list, side)
+    if (found) return found
+  }
+  return undefined
 }
 
 /** The two options of the first conflict among them. */
@@ -143,20 +161,39 @@ export function optionNotes({ list }: PlannedOptions, features: Features, hasUpp
   return notes
 }
 
+const needsTrusted = 'cannot be had inside a user namespace: it takes trusted.overlay.* attributes'
+const turnsOff = 'cannot be had inside a user namespace: the kernel turns it off unasked'
+
 /**
- * Refuses what this kernel's overlay was found not to know.
+ * Refuses what cannot be had here: what this kernel's overlay was found not to know, and what a user namespace does
+ * not allow. `name` is what errors call the options.
  *
- * @throws Error ERR_OVERLAYFD_UNSUPPORTED
+ * @throws Error ERR_OVERLAYFD_UNSUPPORTED · TypeError ERR_INVALID_ARG_VALUE
  */
-export function checkKnown({ list }: PlannedOptions, { overlayOptions }: Features): void {
-  if (overlayOptions === false) return
+export function checkHere({ list }: PlannedOptions, features: Features, name: string): void {
+  if (list.length === 0) return
+  if (!features.initialUserNamespace) refuseInside(list, name)
+  if (features.overlayOptions !== false) refuseUnknown(list, features.overlayOptions, name)
+}
+
+function refuseInside(list: PlannedOptions['list'], name: string): void {
+  const trusted = findAny(list, takesTrusted)
+  if (trusted) {
+    const instead = trusted.key === 'redirect_dir' ? "; only 'nofollow' does not" : ''
+    throw invalidArgValue(`${name}.${trusted.key}`, trusted.value, `${needsTrusted}${instead}`)
+  }
+  const off = findAny(list, turnedOffInside)
+  if (off) throw invalidArgValue(`${name}.${off.key}`, off.value, turnsOff)
+}
+
+function refuseUnknown(list: PlannedOptions['list'], known: readonly string[], name: string): void {
   for (const option of list) {
     const { key, value, isText } = option
-    if (overlayOptions.includes(value === undefined || isText ? key : `${key}=${value}`)) continue
-    if (isText) throw unsupported(`options.${key} needs SELinux, which is not enabled on this kernel`)
+    if (known.includes(value === undefined || isText ? key : `${key}=${value}`)) continue
+    if (isText) throw unsupported(`${name}.${key} needs SELinux, which is not enabled on this kernel`)
     const { since } = optionTable[key.replace(/^no/, '') as OptionName]
     throw unsupported(
-      `this kernel's overlay does not know options.${showOption(option)} (the option is of Linux ${since})`,
+      `this kernel's overlay does not know ${name}.${showOption(option)} (the option is of Linux ${since})`,
     )
   }
 }

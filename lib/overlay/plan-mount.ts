@@ -12,7 +12,7 @@ import type { Fill, Hole } from '../program/step.js'
 import { choose, isStaged, type RungName } from './choose.js'
 import type { Host, StageHold } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
-import { checkKnown, optionNotes } from './options.js'
+import { checkHere, optionNotes } from './options.js'
 import * as classic from './rungs/classic.js'
 import * as detachedTree from './rungs/detached-tree.js'
 import * as direct from './rungs/direct.js'
@@ -137,8 +137,8 @@ function plan(
   const staging = isStaged(rung) ? stage.lease?.staging : undefined
   if (isStaged(rung) && staging === undefined) throw new StageNeeded()
   const isOverlay = layers.list.length > 1 || spec.upperdir !== undefined
+  checkHere(spec.options, features, 'options.options')
   const adapted = isOverlay ? adaptOptions(spec.options, features) : { options: spec.options, notes: [] }
-  checkKnown(adapted.options, features)
   const ownNotes = optionNotes(spec.options, features, spec.upperdir !== undefined)
   const input: RungInput = {
     layers,

@@ -1,5 +1,6 @@
 /**
- * Overlay options inside a user namespace: where to keep marks, and what cannot be had there.
+ * Overlay options inside a user namespace: where to keep marks. What cannot be had there is in the table of options
+ * (`takesTrusted`, `turnedOffInside`).
  *
  * Overlay's marks (opaque directories, origins) are trusted.overlay.* attributes, which take CAP_SYS_ADMIN in the
  * initial user namespace. Elsewhere the mount succeeds without them and degrades: `rm -r` of a layer's directory is
@@ -13,23 +14,8 @@
  *   metacopy on             EPERM, with userxattr EINVAL
  *   index, nfs_export on    the mount succeeds and they are off: file handles take CAP_DAC_READ_SEARCH of the machine
  */
-import { invalidArgValue } from '../errors.js'
 import type { Features } from '../host/features.js'
 import type { PlannedOptions } from './options.js'
-
-const needsTrusted = 'cannot be had inside a user namespace: it takes trusted.overlay.* attributes'
-const refused: Readonly<Record<string, { readonly values: readonly string[]; readonly reason: string }>> = {
-  redirect_dir: {
-    values: ['on', 'follow', 'off'],
-    reason: `${needsTrusted}; only 'nofollow' does not`,
-  },
-  metacopy: { values: ['on'], reason: needsTrusted },
-  index: { values: ['on'], reason: 'cannot be had inside a user namespace: the kernel turns it off unasked' },
-  nfs_export: {
-    values: ['on'],
-    reason: 'cannot be had inside a user namespace: the kernel turns it off unasked',
-  },
-}
 
 const chosen =
   'inside a user namespace: options.userxattr was added; marks are user.overlay.* attributes, and trusted.overlay.* ones of the layers are not seen'
@@ -41,21 +27,10 @@ export interface Adapted {
   readonly notes: readonly string[]
 }
 
-/**
- * The options that an overlay is made with here. Pure.
- *
- * @throws TypeError (ERR_INVALID_ARG_VALUE) for an option that the user namespace does not allow
- */
+/** The options that an overlay is made with here, once checkHere has let them pass. Pure. */
 export function adaptOptions(options: PlannedOptions, features: Features): Adapted {
-  if (features.initialUserNamespace) return { options, notes: [] }
-  for (const { key, value } of options.list) {
-    const rule = refused[key]
-    if (rule && typeof value === 'string' && rule.values.includes(value)) {
-      throw invalidArgValue(`options.options.${key}`, value, rule.reason)
-    }
-  }
+  if (features.initialUserNamespace || options.userxattr === true) return { options, notes: [] }
   if (options.userxattr === false) return { options, notes: [declined] }
-  if (options.userxattr === true) return { options, notes: [] }
   const list = [...options.list, { key: 'userxattr' }]
   return { options: { ...options, list, userxattr: true }, notes: [chosen] }
 }

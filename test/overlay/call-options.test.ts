@@ -28,6 +28,7 @@ t.test('refused', async (t) => {
     ['direct', type, 'The "call" argument must be an object'],
     [[], type, 'The "call" argument must be an object. Received an instance of Array'],
     [{ sginal: 1 }, value, 'no option "call.sginal". Did you mean "signal"?'],
+    [Object.create({ sginal: 1 }), value, 'no option "call.sginal"'],
     [{ rung: 'direct' }, value, 'Known options: signal, mounter'],
     [{ signal: null }, type, 'The "call.signal" argument must be an AbortSignal'],
     [{ signal: new AbortController() }, type, '"call.signal"'],

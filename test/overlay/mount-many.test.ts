@@ -104,6 +104,32 @@ t.test('shapes of several kinds, and a signal', privileged, async (t) => {
   await t.rejects(stack.mountMany(containers.slice(3), { signal: controller.signal }), { message: 'enough' })
 })
 
+t.test(
+  'options that this kernel does not know are found before any of them is made',
+  privileged,
+  async (t) => {
+    const { mounter, stack, containers } = await setup(t)
+    await mounter.idle()
+    const { ran } = mounter.stats.composing
+    // no machine that this was seen on has SELinux; and where it has, the context is not one of its policy
+    const many = [containers[0]!, { ...containers[1]!, options: { fscontext: 'no:such:context:here' } }]
+    const error = {
+      code: 'ERR_OVERLAYFD_UNSUPPORTED',
+      message: /^options\[1\]\.options\.fscontext needs SELinux/,
+    }
+    await t.rejects(stack.mountMany(many), error)
+    t.throws(() => stack.mountManySync(many), error)
+    t.equal(mounter.stats.composing.ran, ran, 'nothing was run')
+    await t.rejects(stack.mount(many[1]!), { message: /^options\.options\.fscontext needs SELinux/ })
+    t.equal(mounter.stats.composing.ran, ran)
+    const lowerdir = [containers[2]!.upperdir, containers[3]!.upperdir]
+    await t.rejects(mounter.mount({ lowerdir, ...many[1]! }), {
+      message: /^options\.options\.fscontext needs/,
+    })
+    t.equal(mounter.stats.composing.ran, ran, 'layers are not opened for it')
+  },
+)
+
 t.test('wrong options name the mount', privileged, async (t) => {
   const { stack, containers } = await setup(t)
   const wrong = (options: unknown) => [containers[0], options] as Parameters<typeof stack.mountMany>[0]

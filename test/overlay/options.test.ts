@@ -55,6 +55,19 @@ t.test('several, in the order given, and none', async (t) => {
   }
 })
 
+t.test('what is inherited counts as what is there', async (t) => {
+  const inherited = parse(Object.create({ volatile: 'reset', index: 'on', userxattr: true }))
+  t.same(inherited, parse({ volatile: 'reset', index: 'on', userxattr: true }))
+  t.throws(() => parse(Object.create({ indx: 'on' })), { message: 'no option "options.options.indx"' })
+  let reads = 0
+  const counted = {
+    get volatile() {
+      return ++reads === 1
+    },
+  }
+  t.same(parse(counted), parse({ volatile: true }), 'each is read once')
+})
+
 t.test('wrong types name the option and its words', async (t) => {
   for (const wrong of [null, 7, 'index=on', true, () => {}, []]) {
     const message = 'The "options.options" argument must be an object'
@@ -154,7 +167,8 @@ const on = (
 
 t.test('what a kernel does not know is refused by the plan', async (t) => {
   const code = 'ERR_OVERLAYFD_UNSUPPORTED'
-  const message = "this kernel's overlay does not know options.fsync: 'auto' (the option is of Linux 7.0)"
+  const message =
+    "this kernel's overlay does not know options.options.fsync: 'auto' (the option is of Linux 7.0)"
   t.throws(() => on('6.13', { fsync: 'auto' }), { name: 'Error', code, message })
   t.throws(() => on('6.13', { override_creds: false }), {
     code,
@@ -166,7 +180,7 @@ t.test('what a kernel does not know is refused by the plan', async (t) => {
     const request = { lowerdir: ['/l/1', '/l/2'], options: { [key]: 'a:b:c' } }
     t.throws(() => explain(request, { features: noSelinux }), {
       code,
-      message: `options.${key} needs SELinux, which is not enabled on this kernel`,
+      message: `options.options.${key} needs SELinux, which is not enabled on this kernel`,
     })
   }
 })

@@ -1,14 +1,17 @@
 /** Options of an overlay inside a user namespace: what is added, what is refused, what is said. */
 import t from 'tap'
 import { explain, type OverlayOptions } from '../../lib/index.js'
-import { parseOptions } from '../../lib/overlay/options.js'
+import { checkHere, parseOptions } from '../../lib/overlay/options.js'
 import { adaptOptions } from '../../lib/overlay/userxattr.js'
 import { kernels, lacking } from './kernels.js'
 
 const machine = kernels['6.18']
 const inside = lacking(machine, { initialUserNamespace: 'user:[1] is not the initial one' })
-const keys = (options: OverlayOptions, features = inside) =>
-  adaptOptions(parseOptions(options, 'options.options'), features).options.list.map(({ key }) => key)
+const keys = (options: OverlayOptions, features = inside) => {
+  const parsed = parseOptions(options, 'options.options')
+  checkHere(parsed, features, 'options.options')
+  return adaptOptions(parsed, features).options.list.map(({ key }) => key)
+}
 
 t.test('what is added', async (t) => {
   const table: [OverlayOptions, string[], RegExp | undefined][] = [
@@ -42,6 +45,7 @@ t.test('what is refused there, and only there', async (t) => {
     const name = JSON.stringify(options)
     t.throws(() => keys(options), { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message }, name)
     const given = parseOptions(options, 'options.options')
+    checkHere(given, machine, 'options.options')
     t.equal(adaptOptions(given, machine).options, given, `${name} as root of the machine`)
   }
 })
