@@ -9,20 +9,30 @@ import { setTimeout } from 'node:timers'
 import { binding } from '../binding.js'
 import { decodeResult, type ProgramResult } from './result.js'
 
-/** What is to be done with the result of a job. */
-const waiting = new Map<number, (result: ProgramResult) => void>()
-let lastJob = 0
+type Ended = (result: ProgramResult) => void
 
-/** A number that no job has. They are used again after 2^32, long after their jobs are gone. */
+/**
+ * Who is told the result of a job, by its number. No Map: one with entries that come and go is moved to a new table now
+ * and then, and a table that has grown old keeps alive what was in it and all tables after it.
+ */
+const waiting: (Ended | undefined)[] = [undefined]
+/** numbers that are to be used again */
+const free: number[] = []
+let awaited = 0
+
+/** A number that no job has, from 1 on; to be given to `expect` or `giveBack`. */
 export function nextJob(): number {
-  do lastJob = (lastJob + 1) >>> 0
-  while (waiting.has(lastJob))
-  return lastJob
+  return free.pop() ?? waiting.push(undefined) - 1
+}
+
+export function giveBack(job: number): void {
+  free.push(job)
 }
 
 /** Says who is told the result of a job; valid until he returns. */
-export function expect(job: number, ended: (result: ProgramResult) => void): void {
-  waiting.set(job, ended)
+export function expect(job: number, ended: Ended): void {
+  waiting[job] = ended
+  awaited++
 }
 
 let listening = false
@@ -48,12 +58,16 @@ function dispatch(memory: Uint8Array, words: number): void {
   for (let at = 0; at < words; ) {
     const result = decodeResult(view, at)
     at += result.words
-    const ended = waiting.get(result.job)
-    waiting.delete(result.job)
-    ended?.(result)
+    const { job } = result
+    const ended = waiting[job]
+    if (ended === undefined) continue
+    waiting[job] = undefined
+    free.push(job)
+    awaited--
+    ended(result)
   }
   hasCome = true
-  moderate(wantedFor(waiting.size))
+  moderate(wantedFor(awaited))
 }
 
 /** How many results the loop is woken for. */
@@ -62,11 +76,11 @@ let wakeFor = 1
 let hasCome = false
 let timer: NodeJS.Timeout | undefined
 
-/** With so many jobs awaited: a third to a sixth of them, so that the threads do not run dry meanwhile. */
-function wantedFor(awaited: number): number {
-  if (awaited < 12) return 1
+/** For so many jobs: a third to a sixth of them, so that the threads do not run dry meanwhile. */
+function wantedFor(jobs: number): number {
+  if (jobs < 12) return 1
   let wanted = 4
-  while (wanted < 32 && awaited >= 6 * wanted) wanted *= 2
+  while (wanted < 32 && jobs >= 6 * wanted) wanted *= 2
   return wanted
 }
 

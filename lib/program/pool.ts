@@ -7,7 +7,7 @@
 import { binding } from '../binding.js'
 import { SyscallError } from '../errors.js'
 import { whenAborted } from './abort.js'
-import { expect, listen, nextJob, viewOf } from './delivery.js'
+import { expect, giveBack, listen, nextJob, viewOf } from './delivery.js'
 import { encode, encodeFills, encodeRuns } from './encode.js'
 import { AbortedError, conclude, type Outcome } from './outcome.js'
 import type { Plan } from './plan.js'
@@ -106,16 +106,17 @@ export class Pool {
    * @returns whether it was started; else `done` has been called, and the plan's inputs are still the caller's
    */
   start(request: Runnable, done: Done, signal?: AbortSignal, trace?: Trace): boolean {
+    const job = nextJob()
     try {
       signal?.throwIfAborted()
-      const job = nextJob()
       this.#submit(job, request, trace !== undefined)
-      this.#expect(job, request, done, signal, trace)
-      return true
     } catch (error) {
+      giveBack(job)
       done(error, undefined)
       return false
     }
+    this.#expect(job, request, done, signal, trace)
+    return true
   }
 
   /**
@@ -142,7 +143,10 @@ export class Pool {
       const { memory, words } = encodeRuns(runs)
       binding.submitAll(this.#id, memory, words)
     } catch (error) {
-      for (const [, i] of together) done(i, error, undefined)
+      for (const [job, i] of together) {
+        giveBack(job)
+        done(i, error, undefined)
+      }
       return
     }
     for (const [job, i] of together) {
