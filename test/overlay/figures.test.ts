@@ -83,9 +83,10 @@ t.test('a hundred containers', all(privileged, programs('strace')), async (t) =>
   t.same(mountCalls('collected-warm', 'end-warm'), { umount2: CONTAINERS })
 
   const own = { ...warm, open_tree_attr: CONTAINERS }
-  const { move_mount: moved, ...made } = mountCalls('begin-own', 'collected-own')
+  const { move_mount: moved, mount_setattr: isolated, ...made } = mountCalls('begin-own', 'collected-own')
   t.same({ ...made, move_mount: CONTAINERS }, own, 'one tree more for each')
   t.ok((moved ?? 0) <= 2 * CONTAINERS, `${moved} move_mount: used trees are hung up to be closed together`)
+  t.ok((isolated ?? 0) < CONTAINERS, `${isolated} mount_setattr: those that others are hung on are private`)
   t.same(mountCalls('collected-own', 'end-own'), { umount2: CONTAINERS })
 
   const seen: Seen = JSON.parse(stdout)

@@ -10,6 +10,7 @@ import { type IdExtent, type IdmapOption, Mounter, type StackMountOptions } from
 import { watch } from '../support/left.js'
 import { isBelow, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
+import { withPropagation } from '../support/peers.js'
 import { type Form, forms, owner, tree } from '../support/rungs.js'
 import { type Scratch, scratch } from '../support/scratch.js'
 import { mapping, type UserNamespace, userNamespace } from '../support/userns.js'
@@ -37,6 +38,27 @@ for (const form of forms) {
     for (const { rootfs } of mounted) await form.unmount(rootfs)
     await mounter.close()
     t.same(await left({ threads: true }), [])
+  })
+}
+
+for (const upper of ['asis', 'idmapped'] as const) {
+  t.test(`used trees leave no copies below a shared mount, upper: '${upper}'`, privileged, async (t) => {
+    const area = scratch(t)
+    const lowerdir = area.layers(3)
+    await withPropagation(t, 'shared', async () => {
+      const before = mounts().length
+      const mounter = new Mounter()
+      const stack = await mounter.open({ lowerdir })
+      // each would have doubled them
+      for (let i = 1; i <= 8; i++) {
+        const rootfs = await stack.mount({ ...area.container(String(i)), idmap: mapping(65536 * i), upper })
+        await rootfs.unmount()
+      }
+      await mounter.idle()
+      t.equal(mounts().length, before)
+      await stack.close()
+      await mounter.close()
+    })
   })
 }
 
