@@ -5,7 +5,8 @@
  *   trials/          what is varied, as data          figures/    the table of figures to reach
  *   subjects/        the contenders, one a file       measures/   what is timed, one way a file
  *   run-trial.mjs    the process that measures        rounds.mjs  runs it, contender by contender, in rounds
- *   contention/      a storm of starts, host-wide     lock/       one lock, placed by topology
+ *   rungs/           each rung, counted and timed     contention/ a storm of starts, host-wide
+ *   lock/            one lock, placed by topology
  *   support/         machine, scratch, statistics, charts, results
  *
  * A part that mounts is run in a mount namespace of its own, on a tmpfs that ends with it.

@@ -12,6 +12,11 @@ export const PARTS = {
     module: './figures/main.mjs',
     mounts: true,
   },
+  rungs: {
+    about: 'what each rung costs, by count and by the clock',
+    module: './rungs/main.mjs',
+    mounts: true,
+  },
   contention: {
     about: 'the whole host under a storm of starts',
     module: './contention/main.mjs',
@@ -27,7 +32,7 @@ ${Object.entries(PARTS)
   .map(([name, { about }]) => `  ${name.padEnd(14)} ${about}`)
   .join('\n')}
 
-  --only NAME    one trial, or one figure; may be given more than once. Writes no files without --output
+  --only NAME    one trial, one figure, one rung; may be given more than once. Writes no files without --output
   --list         print the names for --only, and measure nothing
   --rounds N     how often everything is measured, 1 to 99
   --quick        a few seconds; says whether it works, and nothing about speed. Writes no files without --output

@@ -11,11 +11,12 @@ const RUN_TRIAL = fileURLToPath(new URL('run-trial.mjs', import.meta.url))
 
 /**
  * @typedef {object} Task what is done, by whichever contender
- * @property {'cycle' | 'batch' | 'teardown' | 'processor' | 'first'} measure
+ * @property {'cycle' | 'batch' | 'teardown' | 'processor' | 'first' | 'table'} measure
  * @property {number} layers
  * @property {'none' | 'shared' | 'own'} idmap one mapping for all, or one each
  * @property {number} inFlight
  * @property {number} [table] mounts beside
+ * @property {number} [mounts] how many, where that is not a matter of time
  * @property {boolean} [isCold] nothing is open before: mountOverlay instead of a LayerStack
  * @property {boolean} [isAlone] nothing is under way when the next mount begins
  * @property {boolean} [isChecked] fds and Slab are looked at too

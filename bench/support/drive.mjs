@@ -7,6 +7,7 @@ import * as batch from '../measures/batch.mjs'
 import * as cycle from '../measures/cycle.mjs'
 import * as first from '../measures/first.mjs'
 import * as processor from '../measures/processor.mjs'
+import * as table from '../measures/table.mjs'
 import * as teardown from '../measures/teardown.mjs'
 import { openFds } from './leftovers.mjs'
 import { FIRST_ID } from './scratch.mjs'
@@ -39,7 +40,7 @@ import { FIRST_ID } from './scratch.mjs'
  * @typedef {(open: () => Promise<Session>, containers: Container[]) => Promise<object>} MeasureOpening
  */
 
-const measures = { batch, cycle, first, processor, teardown }
+const measures = { batch, cycle, first, processor, table, teardown }
 
 /**
  * @param {Task} task

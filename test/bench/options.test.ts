@@ -26,7 +26,7 @@ t.test('what is given', async (t) => {
 
 t.test('what is wrong', async (t) => {
   const wrong: [string[], RegExp][] = [
-    [['figure'], /what must be trials, figures, contention, lock; not 'figure'/],
+    [['figure'], /what must be trials, figures, rungs, contention, lock; not 'figure'/],
     [['toString'], /not 'toString'/],
     [['lock', 'figures'], /one part at a time: 'lock', or 'figures'/],
     [['--rounds', '0'], /--rounds must be a whole number from 1 to 99, not '0'/],

@@ -8,13 +8,7 @@ import { dist } from '../support/child.js'
 import { umount, volume } from '../support/mount-forms.js'
 import { all, privileged, programs } from '../support/needs.js'
 import { scratch } from '../support/scratch.js'
-import { between, type Syscall, straceModule, tally } from '../support/strace.js'
-
-const WAKE = '"\\1\\0\\0\\0\\0\\0\\0\\0", 8'
-/** What threads do besides: waiting, waking the event loop, memory. */
-const besides = /^(futex|mmap|munmap|mprotect|madvise|brk|sched_yield|restart_syscall)$/
-const isOurs = ({ thread, name, args }: Syscall): boolean =>
-  thread.startsWith('ofd-') && !besides.test(name) && !(name === 'write' && args.includes(WAKE))
+import { between, isOfPlan, type Syscall, straceModule, tally } from '../support/strace.js'
 
 interface Case {
   readonly name: string
@@ -108,7 +102,7 @@ t.test('what explain says is what strace counts', all(privileged, programs('stra
   t.equal(costs.length, cases.length)
   for (const [i, { name, writes, rung }] of cases.entries()) {
     const cost = costs[i] as Cost
-    const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOurs)
+    const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOfPlan)
     t.same(tally(made), cost.calls, `${name}: calls`)
     t.equal(made.length, cost.syscalls, `${name}: their sum`)
     t.equal(cost.namespaceSemWrites, writes, `${name}: writers of namespace_sem`)

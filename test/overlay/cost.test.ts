@@ -12,22 +12,7 @@ import { lockWrites } from '../support/lock-writes.js'
 import { all, privileged, programs } from '../support/needs.js'
 import { imageWays, type Way, ways } from '../support/rungs.js'
 import { scratch } from '../support/scratch.js'
-import { between, type Syscall, straceModule, tally } from '../support/strace.js'
-
-const WAKE = '"\\1\\0\\0\\0\\0\\0\\0\\0", 8'
-/** What threads do besides: waiting, waking the event loop, memory. */
-const besides = new Set([
-  'futex',
-  'mmap',
-  'munmap',
-  'mprotect',
-  'madvise',
-  'brk',
-  'sched_yield',
-  'restart_syscall',
-])
-const isOurs = ({ thread, name, args }: Syscall): boolean =>
-  thread.startsWith('ofd-') && !besides.has(name) && !(name === 'write' && args.includes(WAKE))
+import { between, isOfPlan, type Syscall, straceModule, tally } from '../support/strace.js'
 
 interface Case {
   readonly name: string
@@ -218,7 +203,7 @@ async function compare(
   t.equal(explained.length, wanted.length)
   for (const [i, { name, act }] of wanted.entries()) {
     const cost = explained[i] as Cost
-    const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOurs)
+    const made = between(calls, `begin-${i}`, `end-${i}`).filter(isOfPlan)
     t.same(tally(made), cost.calls, `${name}: calls`)
     t.equal(made.length, cost.syscalls, `${name}: their sum`)
     const { writes, grace } = lockWrites(

@@ -81,6 +81,23 @@ export const between = (calls: readonly Syscall[], begin: string, end: string): 
 export const ofThread = (calls: readonly Syscall[], thread: string): Syscall[] =>
   calls.filter((call) => call.thread === thread)
 
+const WAKE = '"\\1\\0\\0\\0\\0\\0\\0\\0", 8'
+/** What threads do besides: waiting, waking the event loop, memory. */
+const besides = new Set([
+  'futex',
+  'mmap',
+  'munmap',
+  'mprotect',
+  'madvise',
+  'brk',
+  'sched_yield',
+  'restart_syscall',
+])
+
+/** Whether a call is of a plan that an owned thread ran. */
+export const isOfPlan = ({ thread, name, args }: Syscall): boolean =>
+  thread.startsWith('ofd-') && !besides.has(name) && !(name === 'write' && args.includes(WAKE))
+
 /** How often each call was made. */
 export const tally = (calls: readonly Syscall[]): Record<string, number> => {
   const counted: Record<string, number> = {}
