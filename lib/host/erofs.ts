@@ -8,11 +8,10 @@
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
 import * as f from '../flags.js'
+import { path } from './probing.js'
 
 /** Files that are no erofs images, on any machine; the second for where /sys is not mounted. */
 const noImages = ['/sys/kernel/uevent_seqnum', '/proc/self/exe']
-
-const path = (text: string) => Buffer.from(`${text}\0`)
 
 const reasons: Readonly<Record<string, string>> = {
   ENODEV: 'ENODEV: the kernel has no erofs',

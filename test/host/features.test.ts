@@ -1,9 +1,10 @@
 import * as fs from 'node:fs'
 import { release } from 'node:os'
-import t from 'tap'
+import { inspect } from 'node:util'
+import t, { type Test } from 'tap'
 import type { SysBinding } from '../../lib/binding.js'
 import * as f from '../../lib/flags.js'
-import { checkFeatures, type Features, features } from '../../lib/host/features.js'
+import { checkFeatures, type Features, features, withChanges } from '../../lib/host/features.js'
 import { probedOptions } from '../../lib/host/overlay-options.js'
 import { dist, runModule } from '../support/child.js'
 import { fds, mountCount } from '../support/counts.js'
@@ -41,6 +42,15 @@ t.test('this kernel, as root', privileged, async (t) => {
   t.equal(features(), found, 'probed once')
   t.equal(features({}), found)
   t.not(features({ refresh: true }), found)
+})
+
+t.test('printed, it shows what is tried when it is read', async (t) => {
+  const found = features()
+  for (const each of [found, withChanges(found, { openTree: false })]) {
+    t.match(inspect(each), /\berofsImages: (true|false)\b/)
+    t.notMatch(inspect(each), /Getter|Symbol/)
+  }
+  t.same(Object.keys(JSON.parse(JSON.stringify(found))).sort(), Object.keys(found).sort())
 })
 
 t.test('wrong arguments', async (t) => {
@@ -102,6 +112,18 @@ t.test('a plain user; rights that are given up', async (t) => {
     t.match(after.reasons['layersByFd'], /^inferred/)
   }
 })
+
+/** features.ts over such an addon: what is mocked is so for the module that is imported, not for those below it. */
+const mocked = async (t: Test, mocks: Record<string, unknown>) => {
+  const below = ['../../lib/host/overlay-context.js', '../../lib/host/user-namespace.js']
+  const modules = await Promise.all(
+    below.map(async (file) => [file, await t.mockImport<object>(file, mocks)] as const),
+  )
+  return t.mockImport<typeof import('../../lib/host/features.js')>('../../lib/host/features.js', {
+    ...mocks,
+    ...Object.fromEntries(modules),
+  })
+}
 
 const [EPERM, ENOENT, EBADF, ENODEV, EINVAL, ENOSYS, EOPNOTSUPP] = [-1, -2, -9, -19, -22, -38, -95]
 type Special =
@@ -228,17 +250,15 @@ const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
 t.test('other kernels', async (t) => {
   for (const [name, answers, differing, reasons] of table) {
     const { binding, open } = kernelOf(answers)
-    const { features: probe } = await t.mockImport<typeof import('../../lib/host/features.js')>(
-      '../../lib/host/features.js',
-      {
-        '../../lib/binding.js': { binding },
-        'node:fs': {
-          ...fs,
-          readFileSync: () => `CapEff:\t${(answers.CapEff ?? 0).toString(16).padStart(16, '0')}\n`,
-        },
-        '../../lib/host/erofs.js': { probeImages: () => ({ there: true }) },
+    const mocks = {
+      '../../lib/binding.js': { binding },
+      'node:fs': {
+        ...fs,
+        readFileSync: () => `CapEff:\t${(answers.CapEff ?? 0).toString(16).padStart(16, '0')}\n`,
       },
-    )
+      '../../lib/host/erofs.js': { probeImages: () => ({ there: true }) },
+    }
+    const { features: probe } = await mocked(t, mocks)
     t.same(probe(), { ...all, ...differing, reasons }, name)
     t.equal(open.size, 0, `${name}: nothing is left open`)
   }
@@ -251,10 +271,8 @@ t.test('images: tried when it is first read, and kept', async (t) => {
     tried++
     return { there: false, reason: 'no erofs' }
   }
-  const { features: probe, withChanges } = await t.mockImport<typeof import('../../lib/host/features.js')>(
-    '../../lib/host/features.js',
-    { '../../lib/binding.js': { binding }, '../../lib/host/erofs.js': { probeImages } },
-  )
+  const mocks = { '../../lib/binding.js': { binding }, '../../lib/host/erofs.js': { probeImages } }
+  const { features: probe, withChanges } = await mocked(t, mocks)
   const found = probe()
   const changed = withChanges(found, { openTree: false })
   t.same([found.overlay, changed.overlay, changed.openTree, tried], [true, true, false, 0])
