@@ -518,10 +518,12 @@ export class Mount {
   /**
    * Unmounts it, once it has made sure that what is at the target is still this mount: `openat2` of the
    * directory above, `statx` of the name, `umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW)` from there. A detached
-   * one is closed. Resolves when the mount has left the namespace; what is unmounted already resolves too, at once.
+   * one is closed. Resolves when the mount has left the namespace; what is unmounted already resolves too, at once. If
+   * the caller is in another mount namespace by now, the threads that the mounter still has in the old one do it.
    *
    * @throws MountError EINVAL: it is not mounted there any more · EBUSY: another mount covers it, or, with
-   *   `lazy: false`, it is in use. Nothing has been unmounted then
+   *   `lazy: false`, it is in use. Nothing has been unmounted then · Error ERR_INVALID_STATE: the caller has left the
+   *   mount namespace, and the mounter has no threads there any more (`trim`, `close`)
    * @see umount2(2), openat2(2) (Linux 5.6), statx(2)
    */
   unmount(options: UnmountOptions = {}): Promise<void> {
@@ -577,18 +579,19 @@ export class Mount {
     if (this.#phase === 'released') throw released()
     if (this.#phase === 'gone') return undefined
     if (this.#place) return yield* this.#unmountInside(way)
-    const here = this.#host.here()
+    const namespace = this.#namespace
     const namespaceFd = this.#namespaceFd
-    const pool = namespaceFd === undefined ? here.reaping : here.visiting
+    const pool = namespaceFd === undefined ? this.#host.reapingIn(namespace) : this.#host.here().visiting
     const { mountId, dev, kind, claim } = this.#state
     if (this.#phase === 'detached') {
       dropped.unregister(this)
       const fd = this.#mountFd!
       this.#gone()
-      return watchOf(yield { plan: planCloseMount(fd, claim, way), pool, abortable: false })
+      const closing = pool ?? this.#host.here().reaping
+      return watchOf(yield { plan: planCloseMount(fd, claim, way), pool: closing, abortable: false })
     }
-    if (namespaceFd === undefined && this.#namespace !== here.namespace) throw attachedElsewhere()
-    const attached = { target: this.#target!, mountId, dev, kind, claim }
+    if (pool === undefined) throw attachedElsewhere()
+    const attached = { target: this.#target!, mountId, dev, kind, claim, namespace }
     let watch: number | undefined
     try {
       watch = yield* unmountAttached(this.#host, pool, attached, way, namespaceFd)

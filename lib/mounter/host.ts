@@ -216,6 +216,13 @@ export class MounterHost implements Host {
     return here
   }
 
+  reapingIn(namespace: number): Pool | undefined {
+    const kept = this.#pools.get(namespace)
+    if (kept !== undefined && !kept.isSpoilt) return kept.reaping
+    const here = this.here()
+    return here.namespace === namespace ? here.reaping : undefined
+  }
+
   mapping(idmap: Idmap): MappingLease {
     return this.mappings.lease(idmap)
   }

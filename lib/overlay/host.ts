@@ -64,6 +64,8 @@ export interface Host {
   readonly budget: FdBudget
   /** the caller's mount namespace, looked up anew: asked once per operation */
   here(): Here
+  /** threads that take down in a mount namespace: those it has, or the caller's if he is in it */
+  reapingIn(namespace: number): Pool | undefined
   /** throws if so many more mounts than the mounter lets wait would wait */
   admit(here: Here, mounts?: number): void
   /** the user namespace and the trees of a mapping, shared with others that use the same */

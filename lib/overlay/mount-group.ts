@@ -175,9 +175,9 @@ export class MountGroup implements Group {
     if (this.#phase === 'gone') return
     this.#mustNotBeReleased()
     const { reaping } = this.#mustBeHere()
-    const { path: target, mountId, dev } = this.#stage
+    const { path: target, mountId, dev, namespace } = this.#stage
     // as a clone: the stage itself has no superblock of an overlay
-    const stage = { target, mountId, dev, kind: 'clone', claim: 0 } as const
+    const stage = { target, mountId, dev, kind: 'clone', claim: 0, namespace } as const
     // whoever finds their mounts gone must find that their directories are not free yet
     const members = [...this.#members]
     for (const { claim } of members) binding.retireClaim(claim)

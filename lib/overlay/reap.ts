@@ -39,6 +39,8 @@ export interface Attached {
   readonly kind: MountKind
   /** number of its claim; 0 if it has none */
   readonly claim: number
+  /** number of the mount namespace that it is in */
+  readonly namespace: number
 }
 
 /** How a mount is taken down. */

@@ -207,7 +207,7 @@ function* takeDown(host: Host, here: Here, candidate: Candidate, lazy: boolean):
     return { ...leftover, error: invalidState('this process has opened the rootfs: it was left alone') }
   }
   try {
-    const attached = { target, mountId, dev, kind, claim: 0 }
+    const attached = { target, mountId, dev, kind, claim: 0, namespace: here.namespace }
     yield* unmountAttached(host, here.reaping, attached, { lazy, early: false })
     return { ...leftover, isUnmounted: true }
   } catch (error) {

@@ -46,7 +46,8 @@ export function* unmountAttached(
     } catch (error) {
       // a symbolic link on the way: the check of the mount's id makes following it safe
       const viaLink = error instanceof MountError && error.code === 'ELOOP' && error.step === openAbove
-      if (viaLink && !resolved) target = resolveParent(target)
+      const canFollow = viaLink && !resolved && host.here().namespace === attached.namespace
+      if (canFollow) target = resolveParent(target)
       else throw unmountFailure(error, target)
     }
   }

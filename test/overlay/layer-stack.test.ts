@@ -3,7 +3,7 @@
  * closed or their signal is aborted.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type LayerStack, Mounter, type Rootfs } from '../../lib/index.js'
@@ -111,8 +111,11 @@ for (const { rung, idmap } of ways) {
 
 t.test('a caller who has moved to another mount namespace', privileged, async (t) => {
   const area = scratch(t)
-  const { target } = area.container('here')
-  const there = area.container('there')
+  const [here, sync, linked, kept, there] = ['here', 'sync', 'linked', 'kept', 'there'].map(
+    (name) => area.container(name).target,
+  ) as [string, string, string, string, string]
+  symlinkSync('containers/linked', area.path('link'))
+  const targets = [here, sync, area.path('link/rootfs'), kept]
   const script = `
     import { readFileSync } from 'node:fs'
     import { Mounter } from ${JSON.stringify(dist('index.js'))}
@@ -120,32 +123,45 @@ t.test('a caller who has moved to another mount namespace', privileged, async (t
     const CLONE_NEWNS = 0x20000, MS_PRIVATE_REC = 0x44000
     const at = (path) => readFileSync('/proc/thread-self/mountinfo', 'utf8').includes(' ' + path + ' ')
     const lowerdir = ${JSON.stringify(area.layers(2))}
-    const codeOf = (run) => run().then(() => 'done', ({ code, message }) => code + ' ' + message)
+    const codeOf = async (run) => {
+      try { await run(); return 'done' } catch ({ code, message }) { return code + ' ' + message }
+    }
     const mounter = new Mounter()
     const stack = await mounter.open({ lowerdir })
-    const rootfs = await stack.mount({ target: ${JSON.stringify(target)} })
+    const there = ${JSON.stringify(there)}
+    const rootfs = []
+    for (const target of ${JSON.stringify(targets)}) rootfs.push(await stack.mount({ target }))
+    const detached = await stack.mount({})
     unshare(CLONE_NEWNS)
     mount(null, '/', null, MS_PRIVATE_REC, null)
     const seen = [
-      await codeOf(() => stack.mount({ target: ${JSON.stringify(there.target)} })),
-      await codeOf(() => rootfs.unmount()),
+      await codeOf(() => stack.mount({ target: there })),
+      await codeOf(() => rootfs[0].unmount({ lazy: false })),
+      await codeOf(() => rootfs[1].unmountSync()),
+      await codeOf(() => rootfs[2].unmount()),
     ]
-    const fresh = await mounter.mount({ lowerdir, target: ${JSON.stringify(there.target)} })
+    const copies = ${JSON.stringify([here, sync])}.map(at)
+    const fresh = await mounter.mount({ lowerdir, target: there })
     seen.push(at(fresh.path))
     await fresh.unmount()
-    seen.push(at(fresh.toJSON().target))
+    seen.push(at(there), copies)
+    await mounter.trim()
+    seen.push(await codeOf(() => rootfs[3].unmount()), await codeOf(() => detached.unmount()))
     await stack.close()
     await mounter.close()
     console.log(JSON.stringify(seen))`
   const { status, stdout, stderr } = await run(process.execPath, ['--input-type=module', '--eval', script])
   t.equal(status, 0, stderr)
-  const [mount, unmount, ...rest] = JSON.parse(stdout)
+  const [mount, unmount, unmountSync, viaLink, isFresh, isLeft, copies, trimmed, closed] = JSON.parse(stdout)
   t.match(mount, /^ERR_INVALID_STATE .*the stack was opened in another mount namespace/)
-  t.match(unmount, /^ERR_INVALID_STATE .*the mount was attached in another mount namespace/)
-  t.same(rest, [true, false], 'what it mounts now is in the namespace where it is now')
-  t.notOk(isMounted(there.target))
-  t.ok(isMounted(target), 'the first one is where it was')
-  execFileSync('umount', ['-n', target])
+  t.same([unmount, unmountSync, closed], ['done', 'done', 'done'], 'by the threads that are still there')
+  t.match(viaLink, /^ELOOP .*a symbolic link is on the way/, 'links cannot be followed from here')
+  t.same([isFresh, isLeft], [true, false], 'what it mounts now is in the namespace where it is now')
+  t.same(copies, [true, true], 'the copies in its own namespace are not touched')
+  t.match(trimmed, /^ERR_INVALID_STATE .*the mount was attached in another mount namespace/)
+  t.same([here, sync, there].map(isMounted), [false, false, false])
+  t.same([linked, kept].map(isMounted), [true, true], 'these are where they were')
+  execFileSync('umount', ['-n', linked, kept])
 })
 
 const reason = new Error('enough')

@@ -19,6 +19,7 @@ const attached: Attached = {
   dev: 0x1_0000_0030n,
   kind: 'overlay',
   claim: 12,
+  namespace: 1,
 }
 const early: UnmountWay = { lazy: true, early: true }
 const newest = kernels['6.18']
@@ -136,7 +137,7 @@ t.test('what differs', async (t) => {
 })
 
 t.test('one plan serves all unmounts of a kind', async (t) => {
-  const other: Attached = { target: Buffer.from('/d'), mountId: 1n, dev: 2n, kind: 'overlay', claim: 3 }
+  const other: Attached = { ...attached, target: Buffer.from('/d'), mountId: 1n, dev: 2n, claim: 3 }
   for (const features of [newest, kernels['6.7']]) {
     const one = planUnmount(attached, early, features)
     t.equal(planUnmount(other, early, features).plan, one.plan)
