@@ -9,7 +9,8 @@
  *   unmount     as Rootfs.unmount                           still the same? then umount2
  *
  * mountinfo and not listmount(2): it has the source on every kernel (statmount since 6.13), and names mounts that
- * cannot be reached. Its ids are used again, so the one that is not is asked for at the target of each mount that was found.
+ * cannot be reached. Its ids are used again, so the one that is not is asked for at the target of each mount that was
+ * found, and mountinfo is read again after that: what had such an id before and afterwards has the mark, or is gone.
  */
 import { realpathSync } from 'node:fs'
 import { binding } from '../binding.js'
@@ -99,6 +100,7 @@ function* reconcile(host: Host, { dir, isWanted, lazy }: Wanted): Flow<Leftover[
   // mount points are real paths
   const found = listLeftovers(readMounts(markPrefix), realpathSync.native(dir, 'buffer'))
   for (const each of found) each.leftover = yield* look(host, here, each)
+  confirm(found)
   // all is decided before anything is done
   let wanted = found.filter(({ leftover }) => isWanted(leftover))
   // what has gone may have been in the way of another
@@ -192,12 +194,28 @@ function* look(host: Host, { reaping }: Here, { mount, leftover: found }: Candid
   }
 }
 
+/** Another mount may have got the number of one that is gone before it was looked at; then it has no mark, or another. */
+function confirm(found: readonly Candidate[]): void {
+  const now = new Map(readMounts(markPrefix).map((mount) => [mount.id, mount]))
+  for (const each of found) {
+    const { id, source, dev } = each.mount
+    const mount = now.get(id)
+    if (mount?.source !== source || mount.dev !== dev)
+      each.leftover = { ...each.leftover, mountId: undefined }
+  }
+}
+
 function* takeDown(host: Host, here: Here, candidate: Candidate, lazy: boolean): Flow<Leftover> {
   const { mount } = candidate
   const { target, dev } = mount
   const { error: _, ...known } = candidate.leftover
-  // what covered it may have been taken down meanwhile
-  const leftover: Leftover = known.mountId === undefined ? yield* look(host, here, candidate) : known
+  candidate.leftover = known
+  if (known.mountId === undefined) {
+    // what covered it may have been taken down meanwhile
+    candidate.leftover = yield* look(host, here, candidate)
+    confirm([candidate])
+  }
+  const { leftover } = candidate
   const { mountId, kind } = leftover
   if (mountId === undefined) {
     const why = 'another mount covers it, or a directory above it, or it was taken down meanwhile'

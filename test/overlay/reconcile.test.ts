@@ -242,6 +242,37 @@ console.log(JSON.stringify(rootfs))`)
   t.same(await reconcile(c.target), [])
 })
 
+t.test('another mount has the number by now', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(2)
+  const target = area.mkdir('t')
+  await killedAfter(t, mounting(lowerdir, [target]))
+  const [before] = at(target)
+  const isSame = () => {
+    const [now] = at(target)
+    return String(now?.source) === 'theirs' && now?.id === before?.id && now?.device === before?.device
+  }
+  sh('mount', '-n', '-t', 'tmpfs', 'theirs', target)
+  const done = await reconcile(target, {
+    unmount: ({ mountId }) => {
+      t.equal(mountId, undefined, 'covered')
+      // somebody takes both down, and mounts at the same place
+      sh('umount', '-n', target)
+      // the kernel gives the lowest free numbers, to others on this machine too
+      for (let tries = 0; !isSame(); tries++) {
+        if (tries === 200) throw new Error('the numbers do not come back')
+        sh('umount', '-n', target)
+        sh('mount', '-n', '-t', 'overlay', '-o', `lowerdir=${lowerdir.join(':')}`, 'theirs', target)
+      }
+      return true
+    },
+  })
+  const after = at(target)
+  t.match(after, [{ type: 'overlay', id: before!.id, device: before!.device }], 'the same numbers')
+  t.match(done, [{ isUnmounted: false, error: { code: 'ERR_OVERLAYFD_MOUNT_COVERED' } }], 'it is left alone')
+  sh('umount', '-n', target)
+})
+
 t.test('lazily, what is in use too', privileged, async (t) => {
   const area = scratch(t)
   const target = area.mkdir('t')
