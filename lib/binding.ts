@@ -131,6 +131,8 @@ export interface PoolBinding {
   closeOwned(fd: number): number
   /** gives such an fd to the caller: it survives the environment; false if it is none */
   disown(fd: number): boolean
+  /** whether it is one that this environment would close at its end */
+  owns(fd: number): boolean
   /** how many fds that programs handed out are open */
   ownedFds(): number
   /** `name:signature` of the calls that programs know, in the order of their numbers */

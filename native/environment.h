@@ -1,7 +1,8 @@
 // What one JavaScript environment (the main thread, or a worker) has of pools, results and fds.
 //
 //   submit    JS gives a program to a pool; the loop is kept alive while a result is owed
-//   complete  an owned thread appends the job to `completed` and wakes the loop, once for as many as
+//   complete  an owned thread appends the job to `completed` and wakes the loop, once for as many
+//   as
 //             JS wants to be woken for; meanwhile it comes for them by itself
 //   deliver   the JS thread writes the results of all of them into one buffer, and calls the
 //             dispatcher once
@@ -47,6 +48,7 @@ class Environment {
   // The inputs of a program are no longer JS's from here on; false if one is none of its fds.
   bool TakeInputs(const ProgramHeader& header);
   bool Release(int fd) { return fds_.erase(fd) != 0; }
+  bool Owns(int fd) const { return fds_.count(fd) != 0; }
   size_t owned() const { return fds_.size(); }
 
   bool has_dispatcher() const { return !dispatcher_.IsEmpty(); }

@@ -284,6 +284,13 @@ Napi::Value Disown(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), ours);
 }
 
+// owns(fd: number): boolean   one that was handed out, and not disowned
+Napi::Value Owns(const Napi::CallbackInfo& info) {
+  const int fd = static_cast<int>(Number(info, 0));
+  return Napi::Boolean::New(info.Env(),
+                            info[0].IsNumber() && Environment::Of(info.Env())->Owns(fd));
+}
+
 // ownedFds(): number
 Napi::Value OwnedFds(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Environment::Of(info.Env())->owned()));
@@ -326,6 +333,7 @@ void InitPools(Napi::Env env, Napi::Object exports) {
   exports.Set("deliver", Napi::Function::New<Deliver>(env));
   exports.Set("closeOwned", Napi::Function::New<CloseOwned>(env));
   exports.Set("disown", Napi::Function::New<Disown>(env));
+  exports.Set("owns", Napi::Function::New<Owns>(env));
   exports.Set("ownedFds", Napi::Function::New<OwnedFds>(env));
   exports.Set("programCalls", Napi::Function::New<Calls>(env));
   exports.Set("mountNamespace", Napi::Function::New<MountNamespace>(env));

@@ -107,9 +107,13 @@ export function readMount(json: unknown): WrittenMount {
     )
   }
   const kind = one('kind', ['overlay', 'clone'])
-  if (fields['phase'] === 'detached') {
+  const isUntold = fields['target'] === undefined && fields['targetBytes'] === undefined
+  if (
+    fields['phase'] === 'detached' ||
+    (isUntold && ['released', 'gone'].includes(String(fields['phase'])))
+  ) {
     const why = 'must be of an attached rootfs: a detached one is handed over by its fd (rootfs.release())'
-    throw invalidArgValue(name('phase'), 'detached', why)
+    throw invalidArgValue(name('phase'), fields['phase'], why)
   }
   const phase = one('phase', ['attached', 'released', 'gone'])
   const rung = fields['rung'] === undefined ? undefined : one('rung', rungs)

@@ -12,7 +12,7 @@
  * Nothing is mounted, moved or unmounted here, whatever the JSON says.
  */
 import { binding } from '../binding.js'
-import { invalidArgValue, MountError } from '../errors.js'
+import { invalidArgValue, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
 import type { MountState } from '../mount/mount.js'
 import * as c from '../program/calls.js'
@@ -27,6 +27,7 @@ import { bootId, type WrittenMount } from './handover-json.js'
 import type { Host } from './host.js'
 import { mountPointOf } from './mount-point.js'
 import { type ListedMount, readMounts } from './mount-table.js'
+import { isOwnNamespace } from './presence.js'
 import { resolveParent } from './unmount.js'
 
 const overlayMagic = BigInt(f.OVERLAYFS_SUPER_MAGIC)
@@ -161,7 +162,7 @@ function checkPlace(written: WrittenMount, namespace: number): void {
       'the machine was started anew since, and mounts do not outlive that',
     )
   }
-  if (written.namespace !== namespace) {
+  if (written.namespace !== namespace && !isOwnNamespace(written.namespace)) {
     const why = 'it was attached in another mount namespace than the caller is in, or below another root'
     throw refuse('ERR_OVERLAYFD_OTHER_NAMESPACE', why)
   }
@@ -254,12 +255,26 @@ export function planTake(fd: number, unique: boolean): TakePlan {
   return { plan: b.build(), identity, root, statfs }
 }
 
+/** By calls that have not ended: each would close the number, and the second one somebody else's. */
+const taking = new Set<number>()
+
 /**
  * Takes over the fd of a detached mount. The number that was given is closed, and only if all went well.
  *
  * @throws TypeError: it is none · MountError EBADF
  */
 export function* takeFd(host: Host, fd: number): Flow<MountState> {
+  if (binding.owns(fd)) throw refuse(fd, 'it is still a handle’s: release() gives it away')
+  if (taking.has(fd)) throw invalidState(`fd ${fd} is being taken over by another call`)
+  taking.add(fd)
+  try {
+    return yield* takeGiven(host, fd)
+  } finally {
+    taking.delete(fd)
+  }
+}
+
+function* takeGiven(host: Host, fd: number): Flow<MountState> {
   const { namespace, reaping: pool } = host.here()
   const { plan, identity, root, statfs } = planTake(fd, host.features.uniqueMountId)
   let outcome: Outcome

@@ -9,7 +9,7 @@
  * Another mount namespace than the caller's can be looked into if its own id is known (Linux 6.11: of one that a mount
  * was attached inside); else what is attached there counts as there.
  */
-import { readFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
 
 /** A mount as it was when it was attached. */
@@ -28,6 +28,23 @@ const firstElsewhere = 2 ** 52
 export function numberOf(namespaceFd: number): number {
   const id = binding.mountNamespaceId(namespaceFd)
   return firstElsewhere + Math.max(0, id)
+}
+
+/** Whether such a number is that of the caller's own namespace: of a mount that was attached by way of its fd. */
+export function isOwnNamespace(namespace: number): boolean {
+  if (namespace <= firstElsewhere) return false
+  let fd: number
+  try {
+    fd = openSync('/proc/thread-self/ns/mnt', 'r')
+  } catch {
+    // without /proc it cannot be told
+    return false
+  }
+  try {
+    return numberOf(fd) === namespace
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** The id of the namespace with such a number; undefined if it is not known. */

@@ -239,3 +239,25 @@ function spawnedPipe(): number {
   })
   return openSync(`/proc/self/fd/${pipe}`, 'r+')
 }
+
+t.test('an fd that is a handle’s, or is being taken over', privileged, async (t) => {
+  const area = scratch(t)
+  const mounter = new Mounter()
+  const left = watch()
+  const rootfs = await mounter.mount({ lowerdir: area.layers(2) })
+  const fd = rootfs.fd as number
+  const error = { code: 'ERR_INVALID_ARG_VALUE', message: /"fd".*still a handle’s: release\(\)/ }
+  await t.rejects(Rootfs.fromFd(fd, { mounter }), error)
+  t.throws(() => Rootfs.fromFdSync(fd, { mounter }), error)
+  t.equal(rootfs.release(), fd)
+  t.ok(isOpen(fd))
+  const first = Rootfs.fromFd(fd, { mounter })
+  const taken = { code: 'ERR_INVALID_STATE', message: /fd \d+ is being taken over by another call/ }
+  await t.rejects(Rootfs.fromFd(fd, { mounter }), taken)
+  const own = await first
+  t.notOk(isOpen(fd))
+  await t.rejects(Rootfs.fromFd(own.fd as number, { mounter }), error)
+  await own.unmount()
+  await mounter.close()
+  t.same(await left({ threads: true }), [])
+})

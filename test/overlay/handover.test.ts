@@ -6,6 +6,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { renameSync, symlinkSync } from 'node:fs'
 import t, { type Test } from 'tap'
+import { binding } from '../../lib/binding.js'
 import { type HandoverError, MountError, Mounter, Rootfs } from '../../lib/index.js'
 import { dist, environment, run, runModule } from '../support/child.js'
 import { watch } from '../support/left.js'
@@ -204,9 +205,15 @@ t.test('an id that was given again', privileged, async (t) => {
   const json = oldStyle(await leftBy(t, { lowerdir, ...c }))
   await (await Rootfs.open(json)).unmount({ wait: 'teardown' })
   // the kernel gives the lowest free number
-  const next = await Rootfs.open(await leftBy(t, { lowerdir, ...other, target: c.target }))
-  const [mount] = at(c.target)
-  t.equal(String(mount?.id), JSON.parse(json).mountId, 'the same id')
+  const again = async () => Rootfs.open(await leftBy(t, { lowerdir, ...other, target: c.target }))
+  const isSame = () => String(at(c.target)[0]?.id) === JSON.parse(json).mountId
+  let next = await again()
+  // it gives them to others on this machine too
+  for (let tries = 0; tries < 20 && !isSame(); tries++) {
+    await next.unmount({ wait: 'teardown' })
+    next = await again()
+  }
+  t.ok(isSame(), 'the same id')
   await t.rejects(Rootfs.open(json), { code: 'ERR_OVERLAYFD_PATH_REUSED' }, 'another root, another maker')
   const { ino: _, ...anyRoot } = JSON.parse(json) as Record<string, string>
   await t.rejects(Rootfs.open(anyRoot), { code: 'ERR_OVERLAYFD_PATH_REUSED' }, 'another maker')
@@ -275,6 +282,45 @@ t.test('written after its end', privileged, async (t) => {
     code: 'ERR_OVERLAYFD_MOUNT_GONE',
     message: /before it was written down/,
   })
+})
+
+t.test('never attached', privileged, async (t) => {
+  const mounter = new Mounter()
+  const lowerdir = scratch(t).layers(2)
+  const rootfs = await mounter.mount({ lowerdir })
+  const isDetached = {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /"json.phase".*a detached one is handed over by its fd/,
+  }
+  await t.rejects(Rootfs.open(rootfs.toJSON()), isDetached)
+  const taken = await Rootfs.fromFd(rootfs.release() as number)
+  await t.rejects(Rootfs.open(rootfs.toJSON()), isDetached, 'released')
+  await taken.unmount()
+  await t.rejects(Rootfs.open(taken.toJSON()), isDetached, 'unmounted')
+  await mounter.close()
+})
+
+t.test('attached by way of its mount namespace', privileged, async (t) => {
+  const area = scratch(t)
+  const { target: path } = area.container('c')
+  const lowerdir = area.layers(2)
+  const rootfs = await new Mounter().mount({
+    lowerdir,
+    target: { path, mountNamespace: { pid: process.pid } },
+  })
+  const json = JSON.stringify(rootfs)
+  rootfs.release()
+  const text = ['--input-type=module', '--eval', opening(), json]
+  const found = await run(process.execPath, text)
+  t.match(found, { stdout: new RegExp(`^${path}`), stderr: '' })
+  t.match(await run('unshare', ['-m', process.execPath, ...text]), {
+    stdout: /^ERR_OVERLAYFD_OTHER_NAMESPACE/,
+    stderr: '',
+  })
+  const again = await Rootfs.open(json)
+  t.equal((again.toJSON() as { namespace: number }).namespace, binding.mountNamespace())
+  await again.unmount()
+  t.same(typesAt(path), [])
 })
 
 t.test('JSON that names something else', privileged, async (t) => {
