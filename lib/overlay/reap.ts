@@ -214,12 +214,14 @@ export function planDiscard({ fds = [], trees = [] }: Leftovers): Plan {
   const [first, ...others] = trees.map((fd, i) => b.input(`tree ${i}`, fd, 'tree'))
   // what the next tree comes to lie on may be a peer of a mount that others see: they would get a copy. Before it is
   // hung up, since then it is no root of its own, which is EINVAL
-  const isolate = (tree: Slot) => b.add(c.mountSetattr(tree, { propagation: f.MS_PRIVATE }))
-  if (others.length > 0) isolate(first!)
+  const isolate = (tree: Slot) =>
+    c.mountSetattr(tree, { propagation: f.MS_PRIVATE }, { tolerate: cannotHang })
+  const isolated = first && others.length > 0 ? isolate(first) : undefined
+  if (isolated) b.add(isolated)
   for (const tree of others) {
-    if (tree !== others.at(-1)) isolate(tree)
+    if (tree !== others.at(-1)) b.add(isolate(tree))
     // where a tree cannot be hung up (before 6.15; its directory was deleted) its close takes it down
-    b.add({ ...c.hangBelow(tree, first!), tolerate: cannotHang })
+    b.add({ ...c.hangBelow(tree, first!), tolerate: cannotHang, ifDone: isolated! })
     b.add(c.close(tree))
   }
   if (first) b.add(c.close(first))

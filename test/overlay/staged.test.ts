@@ -79,6 +79,8 @@ for (const { rung, idmap } of staged) {
       const watcher = spawn('bash', ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
       let output = ''
       watcher.stdout.on('data', (data) => (output += data))
+      // also where a mount fails: it would keep the test from ending
+      t.teardown(() => watcher.kill('SIGKILL'))
       const mounter = new Mounter({ rung })
       const stack = await mounter.open({ lowerdir, idmap })
       const containers = Array.from({ length: 4 }, (_, i) => area.container(`c${i}`))
