@@ -13,6 +13,7 @@
  */
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
+import { outOfPeerGroup } from '../overlay/attributes.js'
 import { usernsSteps } from '../overlay/userns.js'
 import * as c from '../program/calls.js'
 import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
@@ -73,14 +74,13 @@ export function planBind(spec: BindSpec, known: Known): MadeMount {
 }
 
 /**
- * What the clone becomes before it is attached. A clone of a shared mount is its peer: who unmounts it would, with
- * what is mounted below it, unmount the source's too (seen on Linux 6.18). So it is taken out of the peer group, or made
- * its slave; only `'shared'` leaves it there.
+ * What the clone becomes before it is attached: taken out of the peer group, or made its slave; only `'shared'` leaves it
+ * there.
  */
 function early({ propagation, target }: BindSpec): number {
   if (propagation !== undefined && (target === undefined || isHidden(target))) return propagation
   if (propagation === f.MS_SHARED) return 0
-  return propagation === f.MS_SLAVE ? f.MS_SLAVE : f.MS_PRIVATE
+  return propagation === f.MS_SLAVE ? f.MS_SLAVE : outOfPeerGroup
 }
 
 const isHidden = (target: Spot): boolean => isInside(target) && isInDetached(target.reach)

@@ -10,6 +10,7 @@
  *   propagation   a further mount(2)
  */
 import * as f from '../flags.js'
+import { outOfPeerGroup } from '../overlay/attributes.js'
 import { ownsSuperblock } from '../overlay/reap.js'
 import { propagationNote } from '../overlay/rungs/rung.js'
 import * as c from '../program/calls.js'
@@ -59,7 +60,7 @@ function planAt(
   b.add(identity)
   change(b, mount)
   // as by fd, a bind does not stay a peer of its source
-  const propagation = spec.propagation ?? (kind === 'bind' ? f.MS_PRIVATE : undefined)
+  const propagation = spec.propagation ?? (kind === 'bind' ? outOfPeerGroup : undefined)
   if (propagation !== undefined) {
     b.note(propagationNote)
     const recursive = 'recursive' in spec && spec.recursive ? f.MS_REC : 0

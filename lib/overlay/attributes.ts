@@ -46,6 +46,13 @@ const propagations = {
   unbindable: f.MS_UNBINDABLE,
 } as const
 
+/**
+ * A clone of a shared mount is its peer, and where `/` is shared every mount is one. Left so, what is mounted below the one
+ * is mounted below the other too, and who unmounts the clone unmounts from the source what is mounted below it; what is
+ * attached below a detached clone appears on the source (all seen on Linux 6.18). One more write of namespace_sem.
+ */
+export const outOfPeerGroup = f.MS_PRIVATE
+
 export interface ParsedAttributes {
   readonly mountAttr: number
   readonly ms: number

@@ -4,8 +4,8 @@
  *
  *   unmount    openat2 of the directory above, openat and statx of the name: still ours? fchdir, umount2 of the
  *              name, and then the close that takes the superblock down
- *   discard    move_mount of the used trees below the first, one close for all (2 us a tree, where a close
- *              of its own takes a grace period); close of ordinary fds
+ *   discard    mount_setattr of the used trees: private; move_mount of all below the first, one close for all (2 us
+ *              a tree, where a close of its own takes a grace period); close of ordinary fds
  */
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
@@ -20,6 +20,7 @@ import {
   type Slot,
   statxField,
 } from '../program/step.js'
+import { outOfPeerGroup } from './attributes.js'
 import { splitLast } from './bytes.js'
 import type { Leftovers } from './host.js'
 import { enter, openWayBack } from './inside.js'
@@ -215,7 +216,7 @@ export function planDiscard({ fds = [], trees = [] }: Leftovers): Plan {
   // what the next tree comes to lie on may be a peer of a mount that others see: they would get a copy. Before it is
   // hung up, since then it is no root of its own, which is EINVAL
   const isolate = (tree: Slot) =>
-    c.mountSetattr(tree, { propagation: f.MS_PRIVATE }, { tolerate: cannotHang })
+    c.mountSetattr(tree, { propagation: outOfPeerGroup }, { tolerate: cannotHang })
   const isolated = first && others.length > 0 ? isolate(first) : undefined
   if (isolated) b.add(isolated)
   for (const tree of others) {

@@ -13,6 +13,7 @@ import * as c from '../program/calls.js'
 import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
 import { type FdArg, type HeldFd, type Slot, type Step, type Subject, statxField } from '../program/step.js'
+import { outOfPeerGroup } from './attributes.js'
 import { commonParent, relativeTo } from './bytes.js'
 import type { MappingLease } from './mappings.js'
 import { layerSubject, type StackSpec } from './spec.js'
@@ -91,7 +92,7 @@ export function clonedTree(
   if (byAttr) return [c.cloneTreeAttr(tree, of, { set, userns }, extra)]
   return [
     c.cloneTree(tree, of, extra),
-    c.mountSetattr(tree, { set, userns, propagation: f.MS_PRIVATE }, extra),
+    c.mountSetattr(tree, { set, userns, propagation: outOfPeerGroup }, extra),
   ]
 }
 

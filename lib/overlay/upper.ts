@@ -26,6 +26,7 @@ import {
   statxField,
 } from '../program/step.js'
 import { isAcl, shiftAcl } from './acl.js'
+import { outOfPeerGroup } from './attributes.js'
 import { ancestors, commonParent, relativeTo } from './bytes.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
 import { idsOnDisk, mappedIds, type Owner, ownerOnDisk } from './owner.js'
@@ -177,7 +178,7 @@ function carriedUpper(
   const idmapped = spec.upper === 'idmapped' && { set: f.MOUNT_ATTR_IDMAP, userns: userns() }
   if (carried) {
     b.add(c.cloneTree(tree, above, { subject }))
-    const isPrivate = carried === 'private' && { propagation: f.MS_PRIVATE }
+    const isPrivate = carried === 'private' && { propagation: outOfPeerGroup }
     if (idmapped || isPrivate) b.add(c.mountSetattr(tree, { ...idmapped, ...isPrivate }, { subject }))
     b.always(c.close(tree))
   } else b.add(c.cloneTreeAttr(tree, above, { ...idmapped }, { subject }))

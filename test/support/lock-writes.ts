@@ -12,6 +12,7 @@
  *   fsconfig CMD_CREATE that fails               1 grace period: the clones of layers' mounts go
  *   open_tree of a name: an overlay's            1 write   its close, while it is detached: 1 write, 2 grace periods
  *   unlinkat of a directory with mounts on it    1 write, 1 grace period: they go with it
+ *                                                (open_tree_attr with one: 1 more; strace 6.1 does not show it)
  *   umount2                                      1 write, 1 grace period, 2 if an overlay goes with it
  */
 import type { Syscall } from './strace.js'

@@ -9,8 +9,9 @@
  *   operation     calls                                     taken back by
  *   ---------     -----                                     -------------
  *   mount         openat, chdir, mount(2): visible          umount2
- *   clone         mount(2) bind, and again for read-only    umount2
- *                 with the flags of the layer's mount
+ *   clone         mount(2) bind; out of the layer's peer    umount2
+ *                 group; again for read-only with the
+ *                 flags of the layer's mount
  *   checks        openat of the mount, fstatfs, statx
  */
 import { outOfRange } from '../../errors.js'
@@ -27,9 +28,11 @@ import {
   statfsField,
   type TextPart,
 } from '../../program/step.js'
+import { outOfPeerGroup } from '../attributes.js'
 import type { OpenLayer } from '../layers.js'
 import { maxText } from '../options.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
+import { atimes } from './clone.js'
 import { isReadOnly } from './fs-context.js'
 import { type Composition, cloneNote, propagationNote, type RungInput } from './rung.js'
 
@@ -130,8 +133,6 @@ function partLength(part: TextPart): number {
   return isSlot(part) ? slotDigits : String(part.fd).length
 }
 
-const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
-
 /** ST_* of statfs(2) as MS_* of mount(2), but for access times and what belongs to the superblock. */
 const repeated = [
   [f.ST_NOSUID, f.MS_NOSUID],
@@ -152,6 +153,9 @@ function inherited(flags: number, asked: number): number {
   return kept | ((flags & f.ST_RELATIME) !== 0 ? f.MS_RELATIME : f.MS_STRICTATIME)
 }
 
+const copiesNote =
+  'below a shared parent, a copy of the clone stays with its peers if something is mounted below the layer meanwhile: by fd it does not'
+
 /**
  * mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew.
  * Those of the layer's mount are as they were when the layer was opened.
@@ -165,6 +169,11 @@ function bindSteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot): Step 
   const source = mountFlags === undefined ? 0 : inherited(mountFlags, asked)
   const flags = f.MS_REMOUNT | f.MS_BIND | f.MS_RDONLY | asked | source
   b.note(cloneNote, 'the clone is writable for a moment: mount(2) makes it read-only by a second call')
-  b.add(bind, c.mount(null, spec.target!, null, flags, null, { subject }))
+  b.note(copiesNote)
+  b.add(
+    bind,
+    c.mount(null, spec.target!, null, outOfPeerGroup, null, { subject }),
+    c.mount(null, spec.target!, null, flags, null, { subject }),
+  )
   return bind
 }

@@ -1,11 +1,13 @@
 /**
  * One layer and no upper: the kernel refuses such an overlay, so the mount is a read-only clone of that
- * layer, idmapped where there is a mapping. By fd: open_tree_attr, or open_tree and mount_setattr.
+ * layer, idmapped where there is a mapping. By fd: open_tree_attr, or open_tree and mount_setattr, which take it out of
+ * the layer's peer group too.
  */
 import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { PlanBuilder } from '../../program/plan.js'
 import type { FdArg } from '../../program/step.js'
+import { outOfPeerGroup } from '../attributes.js'
 import { createSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
 import { attachSteps } from './fs-context.js'
@@ -28,7 +30,7 @@ export function planClone(
   { byAttr, userns: own }: CloneWay = { byAttr: input.features.openTreeAttr },
 ): Composition {
   const { layers, spec, features } = input
-  const { fd: kept, subject } = layers.list[0]!
+  const { fd: kept, subject, isImage } = layers.list[0]!
   // a layer on its own is never reached by name
   const fd = kept!
   const b = new PlanBuilder(rung).note(cloneNote, ...input.notes).holes(input.holes)
@@ -38,7 +40,9 @@ export function planClone(
   // the access time is a number within the attributes: it is replaced, not added to
   const clear = (spec.attributes.ms & atimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
   const userns = spec.idmap ? usernsSteps(b, spec.idmap) : own
-  const attributes = { set: set | (userns ? f.MOUNT_ATTR_IDMAP : 0), clear, userns }
+  // what is mounted for an image is in no peer group
+  const propagation = isImage ? 0 : outOfPeerGroup
+  const attributes = { set: set | (userns ? f.MOUNT_ATTR_IDMAP : 0), clear, propagation, userns }
   if (byAttr) b.add(c.cloneTreeAttr(mount, fd, attributes, { subject }))
   else b.add(c.cloneTree(mount, fd, { subject }), c.mountSetattr(mount, attributes, { subject }))
   const identity = c.statxFd(mount, features.uniqueMountId, { report: true })

@@ -30,7 +30,7 @@ export function plan(input: RungInput): Composition {
     const spare = b.slot('layer')
     // a group whose layers were all renamed has none left
     const isUsed = (i: number) => layers.list.some(({ group }) => group === i)
-    b.note('a mapping used once: its tree is closed later, with up to 64 others (1 more write)')
+    b.note('a mapping used once: its tree is closed later, with up to 64 others (2 more writes)')
     const images = layers.list.filter(({ isImage }) => isImage).length
     if (images > 0) b.note(`a mapping used once, and images: a clone of each of them (${images} more writes)`)
     return {
