@@ -52,6 +52,8 @@ export interface SysBinding {
   /** one read(2) into `buffer`; bytes read or -errno */
   read(fd: number, buffer: Uint8Array): number
   close(fd: number): number
+  /** of the calling thread, with a NUL, into `buffer`; bytes written, or -errno */
+  getcwd(buffer: Uint8Array): number
   /** the target into `buffer`, without a NUL; bytes written, or -errno */
   readlinkat(dirFd: number, path: CString, buffer: Uint8Array): number
   openat2(dirFd: number, path: CString, flags: bigint, mode: bigint, resolve: bigint): number

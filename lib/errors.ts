@@ -162,6 +162,10 @@ export function invalidState(message: string): Coded<Error> {
   return coded(new Error(`Invalid state: ${message}`), 'ERR_INVALID_STATE')
 }
 
+/** The caller went to another mount namespace while a call of his was waiting: it is carried out in neither. */
+export const movedOn = (): Coded<Error> =>
+  invalidState('the caller has left the mount namespace in which the call began')
+
 /** Something that this kernel was found not to have: ERR_OVERLAYFD_UNSUPPORTED. */
 export function unsupported(message: string): Coded<Error> {
   return coded(new Error(message), 'ERR_OVERLAYFD_UNSUPPORTED')

@@ -133,7 +133,7 @@ export class Mounter {
     const here = host.here()
     host.admit(here)
     const stage = isStaged(rung) ? yield* host.stage(here) : undefined
-    const opened = yield* openDiagnosed(host, stack, { grouped: false, byName: false, stage }, rung)
+    const opened = yield* openDiagnosed(host, stack, { here, grouped: false, byName: false, stage }, rung)
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)
     } finally {

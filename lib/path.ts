@@ -4,8 +4,8 @@
  * A path may hold any byte but NUL, so it may be given as bytes. A string is encoded as UTF-8; one
  * that has no UTF-8 form is refused, because the replacement characters would name another file.
  */
-import type { CString } from './binding.js'
-import { invalidArgType, invalidArgValue } from './errors.js'
+import { binding, type CString } from './binding.js'
+import { invalidArgType, invalidArgValue, SyscallError } from './errors.js'
 
 /** A path: a string, or its bytes (a Buffer is a Uint8Array) where it is not UTF-8. */
 export type PathLike = string | Uint8Array
@@ -46,4 +46,21 @@ export function bytesOf(path: PathLike, name: string, empty = false): Uint8Array
   if (path.includes('\0')) throw invalidArgValue(name, path, 'must not hold a NUL byte')
   if (!isWellFormed(path)) throw invalidArgValue(name, path, 'must not hold a lone surrogate')
   return Buffer.from(path)
+}
+
+const PATH_MAX = 4096
+const ENOENT = 2
+
+/**
+ * The working directory of the calling thread. Not `process.cwd()`, which remembers it until `process.chdir()`, also
+ * when `setns` has changed it since, and has no bytes that are not UTF-8.
+ *
+ * @throws SyscallError ENOENT: it was removed, or lies outside of the root directory
+ */
+export function workingDirectory(): Buffer {
+  const buffer = Buffer.alloc(PATH_MAX)
+  const size = binding.getcwd(buffer)
+  const errno = size < 0 ? -size : buffer[0] === 0x2f ? 0 : ENOENT
+  if (errno !== 0) throw new SyscallError({ errno, syscall: 'getcwd', call: 'getcwd()' })
+  return buffer.subarray(0, size - 1)
 }

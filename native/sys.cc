@@ -77,6 +77,8 @@ long Mount(MaybeString source, const char* target, MaybeString type, uint64_t fl
 
 long Read(int fd, Bytes buffer) { return sys_read(fd, buffer.data, buffer.size); }
 
+long Getcwd(Bytes buffer) { return sys_getcwd(reinterpret_cast<char*>(buffer.data), buffer.size); }
+
 long Readlinkat(int dir_fd, const char* path, Bytes buffer) {
   return sys_readlinkat(dir_fd, path, reinterpret_cast<char*>(buffer.data), buffer.size);
 }
@@ -182,6 +184,7 @@ const Binding kBindings[] = {
     {"inotifyInit1", Bind<sys_inotify_init1>},
     {"read", Bind<Read>},
     {"close", Bind<sys_close>},
+    {"getcwd", Bind<Getcwd>},
     {"readlinkat", Bind<Readlinkat>},
     {"openat2", Bind<Openat2>},
     {"statx", Bind<Statx>},

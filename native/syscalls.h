@@ -51,6 +51,9 @@ inline long sys_statfs(const char* path, struct statfs* out) {
   return sys_call(SYS_statfs, path, out);
 }
 
+// With the NUL that ends it.
+inline long sys_getcwd(char* buffer, size_t size) { return sys_call(SYS_getcwd, buffer, size); }
+
 // The target is not NUL-terminated; a result equal to `size` may be cut.
 inline long sys_readlinkat(int dir_fd, const char* path, char* buffer, size_t size) {
   return sys_call(SYS_readlinkat, dir_fd, path, buffer, size);

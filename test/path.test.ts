@@ -1,6 +1,9 @@
+import { closeSync, mkdirSync, mkdtempSync, openSync, realpathSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
-import { cString } from '../lib/path.js'
+import { cString, workingDirectory } from '../lib/path.js'
 
 t.test('bytes and one NUL', async (t) => {
   t.same(cString('/ü', 'path'), Buffer.from('/ü\0'))
@@ -46,4 +49,21 @@ t.test('an empty path, where it is allowed', async (t) => {
     t.throws(() => cString(path, 'path'), { code: 'ERR_INVALID_ARG_VALUE', message: 'must not be empty' })
     t.same(cString(path, 'path', { empty: true }), Buffer.from('\0'))
   }
+})
+
+t.test('the working directory, as the kernel has it', async (t) => {
+  const [own, dir] = [process.cwd(), mkdtempSync(join(tmpdir(), 'overlayfd-test-'))]
+  t.teardown(() => {
+    process.chdir(own)
+    rmSync(dir, { recursive: true, force: true })
+  })
+  t.equal(workingDirectory().toString(), own)
+  const bytes = Buffer.from(`${dir}/\xff`, 'latin1')
+  mkdirSync(bytes)
+  const fd = openSync(bytes, 'r')
+  process.chdir(`/proc/self/fd/${fd}`)
+  closeSync(fd)
+  t.same(workingDirectory(), Buffer.concat([realpathSync.native(dir, 'buffer'), bytes.subarray(-2)]))
+  rmSync(bytes, { recursive: true })
+  t.throws(() => workingDirectory(), { code: 'ENOENT', syscall: 'getcwd' })
 })

@@ -4,12 +4,12 @@
  */
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
-import { invalidArgType, invalidArgValue, invalidState, MountError } from '../errors.js'
+import { invalidArgType, invalidArgValue, invalidState, MountError, movedOn } from '../errors.js'
 import { type MountAttributes, type Propagation, parsePropagation } from '../overlay/attributes.js'
 import type { RungName } from '../overlay/choose.js'
 import { type Group, joinGroup } from '../overlay/group-table.js'
 import { type Inode, writeMount } from '../overlay/handover-json.js'
-import type { Host } from '../overlay/host.js'
+import type { Here, Host } from '../overlay/host.js'
 import {
   type InsideBytes,
   insideOf,
@@ -242,7 +242,8 @@ export class Mount {
   async attach(target: PathLike | Below | NamespaceTarget, options: AttachOptions = {}): Promise<void> {
     if (isElsewhere(target)) return this.#exclusive(this.#attachElsewhere(target, options))
     const attachment = this.#parseAttach(target, options)
-    return holding(holders(this, attachment.spot), () => drive(this.#attachFlow(attachment)))
+    const began = this.#host.here().namespace
+    return holding(holders(this, attachment.spot), () => drive(this.#attachFlow(began, attachment)))
   }
 
   /** As `attach`; blocks. */
@@ -254,7 +255,7 @@ export class Mount {
     }
     const attachment = this.#parseAttach(target, options)
     for (const mount of holders(this, attachment.spot)) mount.mustBeIdle()
-    driveSync(this.#attachFlow(attachment))
+    driveSync(this.#attachFlow(this.#host.here().namespace, attachment))
   }
 
   #parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
@@ -269,10 +270,17 @@ export class Mount {
     throw invalidState(`the mount is ${this.#phase}: it can be attached once`)
   }
 
-  *#attachFlow(attachment: Attachment): Flow<void> {
+  /** Where the attach was asked for: by the time that it is its turn, the same path may mean something else. */
+  #hereStill(began: number): Here {
+    const here = this.#host.here()
+    if (here.namespace !== began) throw movedOn()
+    return here
+  }
+
+  *#attachFlow(began: number, attachment: Attachment): Flow<void> {
     // what was under way before may have attached or unmounted it
     this.#mustBeDetached()
-    const { namespace } = this.#host.here()
+    const { namespace } = this.#hereStill(began)
     const spot = refreshed(attachment.spot)
     try {
       const to = { ...attachment, spot }
@@ -297,10 +305,16 @@ export class Mount {
       throw invalidArgValue('options.beneath', beneath, 'is for a target in the own mount namespace')
     }
     this.#mustBeDetached()
-    return this.#elsewhereFlow(target, insideOf(target, namespace!), propagation)
+    const began = this.#host.here().namespace
+    return this.#elsewhereFlow(began, target, insideOf(target, namespace!), propagation)
   }
 
-  *#elsewhereFlow(path: Buffer, inside: InsideBytes, propagation: number | undefined): Flow<void> {
+  *#elsewhereFlow(
+    began: number,
+    path: Buffer,
+    inside: InsideBytes,
+    propagation: number | undefined,
+  ): Flow<void> {
     this.#mustBeDetached()
     if (!this.#host.features.openat2)
       throw invalidState('openat2(2) is missing, without which no other mount namespace is entered')
@@ -308,7 +322,7 @@ export class Mount {
     const plan = planAttachInside(inside, { rung, kind, mountFd: this.#mountFd!, propagation })
     let outcome: Outcome
     try {
-      outcome = yield { plan, pool: this.#host.here().visiting, abortable: false }
+      outcome = yield { plan, pool: this.#hereStill(began).visiting, abortable: false }
     } catch (error) {
       this.#attachFailed(error)
       throw diagnoseAttach(error)

@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { binding } from '../binding.js'
-import { invalidArgType, invalidState, type MountError, outOfRange, queueFull } from '../errors.js'
+import { invalidArgType, invalidState, type MountError, movedOn, outOfRange, queueFull } from '../errors.js'
 import { type Features, features, withChanges } from '../host/features.js'
 import { type Placement, type PlacementOptions, placeComposers } from '../host/topology/placement.js'
 import { topology } from '../host/topology.js'
@@ -105,8 +105,7 @@ class Pools implements Here {
   get visiting(): Pool {
     if (this.visitors === undefined) {
       // its threads begin where the caller is
-      if (binding.mountNamespace() !== this.namespace)
-        throw invalidState('the caller has left the mount namespace in which the call began')
+      if (binding.mountNamespace() !== this.namespace) throw movedOn()
       this.visitors = new Pool({ name: 'ofd-visit', threads: visitingThreads, cpus: [] })
     }
     return this.visitors

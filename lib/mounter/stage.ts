@@ -9,7 +9,7 @@
  *   under way  programs that take trees out of it; its fds outlive both
  */
 import { binding } from '../binding.js'
-import { MountError } from '../errors.js'
+import { MountError, movedOn } from '../errors.js'
 import type { Leftovers, StageLease } from '../overlay/host.js'
 import { MappingCache } from '../overlay/mappings.js'
 import { chrooted, planStaging, planUnstage, type Staging, stagingOf } from '../overlay/staging.js'
@@ -53,7 +53,7 @@ export class Stage {
     this.#timer = undefined
     try {
       if (this.#staging === undefined) {
-        const made = yield* setUp()
+        const made = yield* setUp(this.#namespace)
         // another call may have made one meanwhile
         if (this.#staging === undefined) this.#staging = stagingOf(made)
         else this.#owner.discard({ fds: made })
@@ -157,7 +157,9 @@ export class Stage {
 }
 
 /** On a thread of its own, which ends with it: what fails on the way is gone then too. */
-function* setUp(): Flow<readonly number[]> {
+function* setUp(namespace: number): Flow<readonly number[]> {
+  // its thread begins where the caller is
+  if (binding.mountNamespace() !== namespace) throw movedOn()
   const pool = new Pool({ name: 'ofd-stage', threads: 1, cpus: [] })
   try {
     const { outputs } = yield { plan: planStaging(), pool, abortable: false }

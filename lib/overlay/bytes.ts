@@ -4,8 +4,7 @@
  * `..` is left to the kernel: taking it away by hand leads elsewhere where the part before it is a
  * symbolic link. The work is done on latin1 strings, in which each character is one byte.
  */
-import { resolve } from 'node:path'
-import { bytesOf, type PathLike } from '../path.js'
+import { bytesOf, type PathLike, workingDirectory } from '../path.js'
 
 const latin1 = (path: PathLike): string => Buffer.from(path as Uint8Array).toString('latin1')
 
@@ -27,7 +26,7 @@ function isAbsolute(path: Uint8Array): boolean {
 export function absolute(path: PathLike): Buffer {
   if (Buffer.isBuffer(path) && isAbsolute(path)) return path
   const text = latin1(path)
-  const whole = text.startsWith('/') ? text : `${latin1(resolve('.'))}/${text}`
+  const whole = text.startsWith('/') ? text : `${latin1(workingDirectory())}/${text}`
   const parts = whole.split('/').filter((part) => part !== '' && part !== '.')
   return Buffer.from(`/${parts.join('/')}`, 'latin1')
 }

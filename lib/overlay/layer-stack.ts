@@ -129,12 +129,12 @@ export class LayerStack {
   #drained: (() => void) | undefined
 
   /** @internal */
-  constructor(host: Host, spec: StackSpec, opened: Opened, budgeted: number) {
+  constructor(host: Host, { namespace }: Here, spec: StackSpec, opened: Opened, budgeted: number) {
     this.#host = host
     this.#budgeted = budgeted
     this.#base = baseOf(spec, opened)
     this.#opened = opened
-    this.#namespace = host.here().namespace
+    this.#namespace = namespace
     dropped.register(this, { host, opened, budgeted }, this)
   }
 
@@ -160,10 +160,11 @@ export class LayerStack {
     if (!kept) budget.exceed(imageFds)
     const budgeted = kept ? fds : imageFds
     try {
-      const stage = isStaged(own) ? yield* host.stage(host.here()) : undefined
+      const here = host.here()
+      const stage = isStaged(own) ? yield* host.stage(here) : undefined
       const grouped = mayMap || byName
-      const opened = yield* openDiagnosed(host, spec, { grouped, byName, stage }, mapped?.rung)
-      return new LayerStack(host, spec, opened, budgeted)
+      const opened = yield* openDiagnosed(host, spec, { here, grouped, byName, stage }, mapped?.rung)
+      return new LayerStack(host, here, spec, opened, budgeted)
     } catch (error) {
       budget.giveBack(budgeted)
       throw error

@@ -13,7 +13,7 @@ import type { Pool } from '../program/pool.js'
 import { type Identity, identityOf } from '../program/result.js'
 import type { Slot } from '../program/step.js'
 import { relativeTo } from './bytes.js'
-import type { Host, StageHold, StageLease } from './host.js'
+import type { Here, Host, StageHold, StageLease } from './host.js'
 import type { ImageLease, OpenImage } from './image-cache.js'
 import { openImages } from './images.js'
 import type { Group, OpenLayer, OpenLayers, TopAttributes } from './layers.js'
@@ -39,6 +39,8 @@ export interface Opened {
 }
 
 export interface OpenOptions {
+  /** where the call began: the caller may have moved on by the time that a stage is there */
+  readonly here: Here
   /** also without an idmap, find out which layers can share a tree: for mounts with mappings of their own */
   readonly grouped: boolean
   /** no fd is kept of a layer that can be reached by its name below its group's directory */
@@ -51,9 +53,9 @@ export interface OpenOptions {
 export function* openLayers(
   host: Host,
   spec: StackSpec,
-  { grouped, byName, stage: stageLease }: OpenOptions,
+  { here, grouped, byName, stage: stageLease }: OpenOptions,
 ): Flow<Opened> {
-  const pool = host.here().composing
+  const pool = here.composing
   const look = yield* lookAtLayers(host, pool, spec)
   const own: Owned = { fds: new Set(look.fds), trees: [] }
   let images: ReadonlyMap<number, ImageLease> = new Map()

@@ -47,6 +47,7 @@ t.test('the addon refuses by TypeError whatever it is given', async (t) => {
     umount: [Buffer.from('/nonexistent\0'), 0],
     read: [-1, Buffer.alloc(8)],
     close: [-1],
+    getcwd: [Buffer.alloc(1)],
     readlinkat: [-1, word, Buffer.alloc(8)],
     openat2: [-1, word, 0n, 0n, 0n],
     statx: [-1, word, 0, 0, Buffer.alloc(256)],
@@ -62,6 +63,7 @@ t.test('the addon refuses by TypeError whatever it is given', async (t) => {
   const nullable = new Set(['fsconfig 2', 'fsconfig 3', 'mount 0', 'mount 2', 'mount 4', 'lgetxattr 1'])
   const buffers = new Set([
     'read 1',
+    'getcwd 0',
     'readlinkat 2',
     'statx 4',
     'statmount 2',
