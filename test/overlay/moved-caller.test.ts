@@ -86,7 +86,6 @@ const moves = `${head}
   go(there)
   say('the stack, elsewhere', await codeOf(stack.mount({ target: targets[2] })))
   say('the stack, elsewhere, many', await codeOf(stack.mountMany([{ target: targets[2] }])))
-  say('its rootfs, elsewhere', await codeOf(first.unmount()))
   say('nothing has changed', look(there))
 
   // the threads that were left
@@ -152,7 +151,6 @@ const moves = `${head}
 `
 
 const otherStack = /^ERR_INVALID_STATE .*the stack was opened in another mount namespace/
-const otherMount = /^ERR_INVALID_STATE .*the mount was attached in another mount namespace/
 const movedOn = /^ERR_INVALID_STATE .*has left the mount namespace in which the call began/
 
 for (const { rung, idmap } of ways) {
@@ -174,7 +172,7 @@ for (const { rung, idmap } of ways) {
         t.match(await asked(before), {
           there: '0',
           'at home': '',
-          'from home': otherMount,
+          'from home': 'done',
           'from there': 'done',
           threads: 0,
         })
@@ -184,7 +182,6 @@ for (const { rung, idmap } of ways) {
           'back, between two mounts': ['1', '0'],
           'the stack, elsewhere': otherStack,
           'the stack, elsewhere, many': otherStack,
-          'its rootfs, elsewhere': otherMount,
           'nothing has changed': ['1', '0'],
           'threads at home': true,
           'threads at home after trim': 0,
