@@ -45,7 +45,7 @@ t.test('options', async (t) => {
     ['direct', type, '"options"'],
     [{ thread: 1 }, value, 'no option "options.thread". Did you mean "threads"?'],
     [{ workers: 1 }, value, 'Known options: rung, threads, reapers, maxQueued, cpus, maxLayerFds'],
-    [{ rung: 'staged' }, value, `"options.rung" argument must be one of 'auto', 'detached-tree', 'direct', 'classic'`],
+    [{ rung: 'stage' }, value, `"options.rung" argument must be one of 'auto', 'detached-tree', 'direct', 'staged', 'staged-classic', 'classic'`],
     [{ rung: 1 }, value, '"options.rung"'],
     [{ rung: null }, value, '"options.rung"'],
     ...whole('threads', 1, 256),

@@ -182,7 +182,7 @@ export function workInsideUpper({ mount }: Case): string | undefined {
   return undefined
 }
 
-export function otherMounts({ mount }: Case): string | undefined {
+export function otherMounts({ mount }: Pick<Case, 'mount'>): string | undefined {
   const upper = mount?.upperdir && placeAbove(mount.upperdir)
   const work = mount?.workdir && placeAbove(mount.workdir)
   if (!upper || !work || upper.mountId === work.mountId) return undefined

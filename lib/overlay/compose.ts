@@ -8,7 +8,7 @@
  * the attach nothing is tried another way.
  */
 import { realpathSync } from 'node:fs'
-import { nameOf } from '../diagnose/causes.js'
+import { nameOf, otherMounts } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
 import { renderCall } from '../program/explain.js'
@@ -168,6 +168,7 @@ function isMissingParent(error: unknown, { create }: MountSpec): boolean {
   return step?.call === 'mkdirat' || (create && step?.subject?.option === 'target.path')
 }
 
+const EINVAL = 22
 const EROFS = 30
 const ESTALE = 116
 
@@ -175,11 +176,14 @@ function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungN
   if (error instanceof UnexpectedError) {
     const { step, index } = error
     const readOnly = step.call === 'fstatfs'
+    // a clone of the directory above both shows what is below a mount in it
+    const apart = readOnly ? undefined : otherMounts({ mount: spec })
     const hint = readOnly
       ? 'the kernel made the overlay read-only because it could not prepare the work directory; nothing was mounted'
-      : `${step.subject ? nameOf(step.subject) : 'a directory'} was replaced by another directory meanwhile; nothing was mounted`
+      : (apart ??
+        `${step.subject ? nameOf(step.subject) : 'a directory'} was replaced by another directory meanwhile; nothing was mounted`)
     return new MountError({
-      errno: readOnly ? EROFS : ESTALE,
+      errno: readOnly ? EROFS : apart ? EINVAL : ESTALE,
       syscall: step.call,
       call: renderCall(step),
       path: step.subject?.path,

@@ -102,5 +102,5 @@ export const carriedValues = (): Values => {
   const text = readFileSync(join(root, 'native/uapi.h'), 'utf8')
   const definitions = text.matchAll(/^#define ([A-Z]\w+) (.+?) +\/\/ since Linux \d/gm)
   const statements = Array.from(definitions, ([, name = '', value = '']) => print(name, value))
-  return valuesOf('#include <fcntl.h>\n#include <sys/ioctl.h>\n', statements)
+  return valuesOf('#include <fcntl.h>\n#include <stdint.h>\n#include <sys/ioctl.h>\n', statements)
 }

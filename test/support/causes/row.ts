@@ -17,7 +17,7 @@ export interface Row {
   readonly make: (given: Given) => Options
   readonly code: string
   /** of the failing call; of a rung where it differs */
-  readonly call: string | Partial<Record<RungName, string>>
+  readonly call: string | Readonly<Record<RungName, string>>
   readonly hint: RegExp
   /** every rung unless told */
   readonly rungs?: readonly RungName[]
@@ -36,7 +36,22 @@ export const names = (area: Scratch): string[] =>
   readdirSync(area.dir, { recursive: true, encoding: 'utf8' })
     .filter((name) => !/work\/(work|index)(\/|$)/.test(name))
     .sort()
-export const create = { 'detached-tree': 'fsconfig', direct: 'fsconfig', classic: 'mount' } as const
+export const create = {
+  'detached-tree': 'fsconfig',
+  direct: 'fsconfig',
+  staged: 'fsconfig',
+  'staged-classic': 'mount',
+  classic: 'mount',
+} as const
+export const attach = {
+  'detached-tree': 'move_mount',
+  direct: 'move_mount',
+  staged: 'move_mount',
+  'staged-classic': 'move_mount',
+  classic: 'openat',
+} as const
+/** They see upper and work where the caller does. */
+export const unstaged = ['detached-tree', 'direct', 'classic'] as const
 export const noIdmap = ['direct', 'classic'] as const
 export const replaced = (lowerdir: string[], i: number, path: string) =>
   lowerdir.map((layer, j) => (i === j ? path : layer))

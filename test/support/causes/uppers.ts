@@ -1,7 +1,7 @@
 /** Mounts that fail because of upper, work, target or options: rows of diagnose.test.ts. */
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { create, type Row, sh } from './row.js'
+import { attach, create, type Row, sh, unstaged } from './row.js'
 
 export const upperRows: readonly Row[] = [
   {
@@ -40,7 +40,8 @@ export const upperRows: readonly Row[] = [
       return { workdir }
     },
     code: 'EINVAL',
-    call: create,
+    // a clone of the directory above both shows another work directory
+    call: { ...create, staged: 'statx', 'staged-classic': 'statx' },
     hint: /^workdir and upperdir are on different mounts$/,
   },
   {
@@ -52,6 +53,8 @@ export const upperRows: readonly Row[] = [
     code: 'EINVAL',
     call: create,
     hint: /^workdir and upperdir are on different mounts$/,
+    // a clone does not have it
+    rungs: unstaged,
   },
   {
     cause: 'a volatile mount after a volatile mount',
@@ -133,7 +136,7 @@ export const upperRows: readonly Row[] = [
     cause: 'a missing target',
     make: ({ area }) => ({ target: area.path('missing') }),
     code: 'ENOENT',
-    call: { 'detached-tree': 'move_mount', direct: 'move_mount', classic: 'openat' },
+    call: attach,
     hint: /^target \(".*\/missing"\) does not exist$/,
   },
   ...(['symbolic link', 'file'] as const).flatMap((what) =>
@@ -151,7 +154,7 @@ export const upperRows: readonly Row[] = [
           what === 'file'
             ? /^target .*is not a directory$/
             : /^target is a symbolic link, which is not followed$/,
-        rungs: code === 'EINVAL' ? ['detached-tree', 'direct'] : ['classic'],
+        rungs: code === 'EINVAL' ? ['detached-tree', 'direct', 'staged', 'staged-classic'] : ['classic'],
       }),
     ),
   ),
@@ -166,5 +169,6 @@ export const upperRows: readonly Row[] = [
     code: 'EROFS',
     call: 'fstatfs',
     hint: /^the kernel made the overlay read-only because it could not prepare the work directory/,
+    rungs: unstaged,
   },
 ]
