@@ -59,8 +59,12 @@ export function beginCreating({ create, upperdir, workdir }: MountSpec): (() => 
 export function inUse({ subject }: Step, claim: number, cause: MountError): MountError {
   const { option, path = '' } = subject!
   const mount = mountOf(claim)
-  const where = typeof mount === 'object' ? new MountLook(true).whereIs(mount) : 'a detached mount'
-  return busy(option, path, `the overlay at ${where}`, cause)
+  // the claim of a mount is settled once it is attached: until then the two are the same
+  const by =
+    typeof mount === 'object'
+      ? `the overlay at ${new MountLook(true).whereIs(mount)}`
+      : 'a detached mount, or one that is being made'
+  return busy(option, path, by, cause)
 }
 
 function busy(option: string, path: string | Uint8Array, by: string, cause?: MountError): MountError {
