@@ -74,9 +74,9 @@ void Environment::Expect(const std::shared_ptr<Job>& job) {
   job->done = [this](std::shared_ptr<Job> done) { Complete(std::move(done)); };
 }
 
-void Environment::Submit(Pool* pool, std::shared_ptr<Job> job) {
-  Expect(job);
-  pool->Submit(std::move(job));
+void Environment::Submit(Pool* pool, std::vector<std::shared_ptr<Job>> jobs) {
+  for (const auto& job : jobs) Expect(job);
+  pool->Submit(std::move(jobs));
 }
 
 void Environment::Drain(Pool* pool, std::shared_ptr<Job> job) {

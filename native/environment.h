@@ -58,7 +58,7 @@ class Environment {
   void WakeFor(uint32_t results);
   // Calls the dispatcher with what has ended by now.
   void DeliverAll();
-  void Submit(Pool* pool, std::shared_ptr<Job> job);
+  void Submit(Pool* pool, std::vector<std::shared_ptr<Job>> jobs);
   void Drain(Pool* pool, std::shared_ptr<Job> job);
 
   // What a result is to JS, an even number of words: [words, job, status, step, errno, outputs,

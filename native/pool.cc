@@ -177,15 +177,22 @@ void Pool::ClaimEnded(uint64_t claim) {
   while (count-- > 0) wake_.notify_one();
 }
 
-void Pool::Submit(std::shared_ptr<Job> job, bool first) {
+void Pool::Submit(std::vector<std::shared_ptr<Job>> jobs) {
+  size_t count = jobs.size();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return;
-    if (first) {
-      queue_.push_front(std::move(job));
-    } else {
-      queue_.push_back(std::move(job));
-    }
+    for (auto& job : jobs) queue_.push_back(std::move(job));
+    most_queued_ = std::max(most_queued_, static_cast<uint32_t>(queue_.size()));
+  }
+  while (count-- > 0) wake_.notify_one();
+}
+
+void Pool::SubmitFirst(std::shared_ptr<Job> job) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    queue_.push_front(std::move(job));
     most_queued_ = std::max(most_queued_, static_cast<uint32_t>(queue_.size()));
   }
   wake_.notify_one();

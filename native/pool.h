@@ -60,7 +60,9 @@ class Pool : private ClaimListener {
 
   // 0 or the errno of pthread_create.
   int Start();
-  void Submit(std::shared_ptr<Job> job, bool first = false);
+  // They are in the queue together.
+  void Submit(std::vector<std::shared_ptr<Job>> jobs);
+  void SubmitFirst(std::shared_ptr<Job> job);
   // Takes a job out of the queue, or asks a running one to stop before its committing step.
   void Abort(uint32_t id);
   // The job is done when nothing is queued, parked or running.

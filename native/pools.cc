@@ -125,7 +125,7 @@ Napi::Value Submit(const Napi::CallbackInfo& info) {
   auto job = TakeJob(info, 2, &pool);
   if (!job) return info.Env().Undefined();
   job->id = Number(info, 1);
-  Environment::Of(info.Env())->Submit(pool, std::move(job));
+  Environment::Of(info.Env())->Submit(pool, {std::move(job)});
   return info.Env().Undefined();
 }
 
@@ -158,7 +158,7 @@ Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
     at += 3 + words[at + 2];
     jobs.push_back(std::move(job));
   }
-  for (auto& job : jobs) environment->Submit(pool, std::move(job));
+  environment->Submit(pool, std::move(jobs));
   return env.Undefined();
 }
 
@@ -192,7 +192,7 @@ void RunOnPool(Pool* pool, const std::shared_ptr<Job>& job) {
     wake.notify_one();
   };
   // The whole JS thread waits for this one.
-  pool->Submit(job, true);
+  pool->SubmitFirst(job);
   std::unique_lock<std::mutex> lock(mutex);
   wake.wait(lock, [&] { return answered; });
 }
