@@ -274,11 +274,11 @@ for (const { rung, idmap } of ways) {
       [
         'options',
         () => stack.mount({ ...dirs, create: true, options: { metacopy: 'on', redirect_dir: 'off' } }),
-        'EINVAL',
+        'ERR_INVALID_ARG_VALUE',
       ],
     ] as const
     for (const [name, fail, code] of failures) {
-      await t.rejects(fail(), { code, name: 'MountError' }, name)
+      await t.rejects(fail(), { code, name: name === 'options' ? 'TypeError' : 'MountError' }, name)
       t.same(
         readdirSync(area.path('new')).flatMap((dir) => readdirSync(area.path('new', dir))),
         [],
