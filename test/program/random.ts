@@ -63,6 +63,7 @@ const byLetter: Record<string, fc.Arbitrary<Arg>> = {
 const makesFd = new Set<CallName>([
   'openat',
   'openat2',
+  'fcntl',
   'fsopen',
   'fsmount',
   'open_tree',
