@@ -66,6 +66,7 @@ const makesFd = new Set<CallName>([
   'fcntl',
   'fsopen',
   'fsmount',
+  'fspick',
   'open_tree',
   'open_tree_attr',
   'userns',
