@@ -285,18 +285,28 @@ test('an unmount does not wait for the sync of the upper’s file system', async
     await unmount(rootfs)
     return binding.claims()
   }
+  /** The same, of several: this thread may lose its CPU until the disk is done. */
+  const mostAfter = async (mount: StackMountOptions, unmount: (rootfs: Rootfs) => unknown) => {
+    let most = 0
+    for (let i = 0; i < 5 && most === 0; i++) most = await after(mount, unmount)
+    return most
+  }
 
-  t.equal(await after({ ...at, options }, (rootfs) => rootfs.unmount()), 1, 'it is still being taken down')
+  t.equal(
+    await mostAfter({ ...at, options }, (rootfs) => rootfs.unmount()),
+    1,
+    'it is still being taken down',
+  )
   t.notOk(isMounted(at.target), 'but has left the namespace')
   // index=on: the kernel would refuse it while the superblock is there
   const next = await stack.mount({ ...at, options })
   await next.unmount()
   const teardown = (rootfs: Rootfs) => rootfs.unmount({ wait: 'teardown' })
   t.equal(await after({ ...at, options }, teardown), 0, 'who asks for the teardown waits for it')
-  t.equal(await after({ ...at, options }, (rootfs) => rootfs.unmountSync()), 1, 'the blocking form')
+  t.equal(await mostAfter({ ...at, options }, (rootfs) => rootfs.unmountSync()), 1, 'the blocking form')
   const detached = { upperdir, workdir, options }
-  t.equal(await after(detached, (rootfs) => rootfs.unmount()), 1, 'a detached one')
-  t.equal(await after(detached, (rootfs) => rootfs.unmountSync()), 1, 'the same, blocking')
+  t.equal(await mostAfter(detached, (rootfs) => rootfs.unmount()), 1, 'a detached one')
+  t.equal(await mostAfter(detached, (rootfs) => rootfs.unmountSync()), 1, 'the same, blocking')
   await mounter.idle()
   await stack.close()
 })
