@@ -2,7 +2,7 @@
  * Causes of an image that cannot be mounted. The kernel says why only in dmesg, so the image's superblock is looked
  * at: its magic number tells an image that is broken from a file that is none.
  */
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { closeSync, constants, openSync, readSync, statSync } from 'node:fs'
 import type { ImageSpec } from '../overlay/image-spec.js'
 import { imageNamed } from '../overlay/spec.js'
 import { type Case, type Cause, fileName, fileSystemName, nameOf, subjectOf } from './causes.js'
@@ -14,6 +14,8 @@ const magic = Buffer.from([0xe2, 0xe1, 0xf5, 0xe0])
 /** True if a file holds the superblock of erofs there; undefined if it cannot be read. */
 function hasMagic(path: Buffer, begin = 0): boolean | undefined {
   try {
+    // to open a device or a pipe is felt by others
+    if (!statSync(path).isFile()) return undefined
     // a pipe that has taken the file's place must not be waited for
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
     try {

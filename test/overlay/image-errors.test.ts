@@ -1,7 +1,8 @@
 /** Images that cannot be mounted: which layer it is and why, and that nothing is left. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, copyFileSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { type ImageLayer, type MountError, Mounter, mountOverlay } from '../../lib/index.js'
 import { dist, run } from '../support/child.js'
@@ -135,4 +136,18 @@ t.test('inside a user namespace: the feature is named', needs, async (t) => {
     there: false,
     reasons: { erofsImages: /^EPERM/ },
   })
+})
+
+t.test('a pipe given as a layer is not opened to look for a reason', privileged, async (t) => {
+  const area = scratch(t)
+  const pipe = area.path('pipe')
+  execFileSync('mkfifo', [pipe])
+  // held up until somebody reads
+  const writer = spawn('sh', ['-c', 'exec 3>"$0"', pipe], { stdio: 'ignore' })
+  t.teardown(() => writer.kill())
+  await sleep(300)
+  const refused = { code: 'ENOTDIR', message: /lowerdir\[1\]/ }
+  await t.rejects(mountOverlay({ lowerdir: [area.layers(1)[0] as string, pipe] }), refused)
+  await sleep(300)
+  t.equal(writer.exitCode, null, 'who writes to it still waits')
 })
