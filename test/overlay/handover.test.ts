@@ -206,7 +206,7 @@ t.test('an id that was given again', privileged, async (t) => {
   await (await Rootfs.open(gone)).unmount({ wait: 'teardown' })
   const next = await Rootfs.open(await leftBy(t, { lowerdir, ...other, target: c.target }))
   // the kernel gives the lowest free number, to any process of this machine: that it came back here is written, not awaited
-  const json = { ...gone, mountId: String(at(c.target)[0]?.id) }
+  const json: Record<string, string> = { ...gone, mountId: String(at(c.target)[0]?.id) }
   await t.rejects(Rootfs.open(json), { code: 'ERR_OVERLAYFD_PATH_REUSED' }, 'another root, another maker')
   const { ino: _, ...anyRoot } = json
   await t.rejects(Rootfs.open(anyRoot), { code: 'ERR_OVERLAYFD_PATH_REUSED' }, 'another maker')
