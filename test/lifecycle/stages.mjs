@@ -177,7 +177,14 @@ const endings = {
   },
 }
 
-const newState = (dir, name) => ({ dir, name, made: 0, held: [], stack: undefined, overlayfd: undefined })
+/** Each is kept to the end: a stack that nobody holds is warned of when it is collected. */
+const states = []
+
+const newState = (dir, name) => {
+  const state = { dir, name, made: 0, held: [], stack: undefined, overlayfd: undefined }
+  states.push(state)
+  return state
+}
 
 if (isMainThread) {
   const [dir, names, ending] = process.argv.slice(2)
