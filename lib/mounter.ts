@@ -4,7 +4,7 @@
 import { invalidArgType, unknownOption } from './errors.js'
 import type { Features } from './host/features.js'
 import type { Placement } from './host/topology/placement.js'
-import { holders, holding } from './mount/hold.js'
+import { holders, holding, mustBeIdle } from './mount/hold.js'
 import { makeBind, makeTmpfs } from './mount/make.js'
 import type { Mount } from './mount/mount.js'
 import {
@@ -224,7 +224,7 @@ export class Mounter {
   /** @see mountBindSync */
   mountBindSync(options: BindOptions): Mount {
     const spec = parseBind(options)
-    for (const mount of holders(undefined, sourceSpot(spec), spec.target)) mount.mustBeIdle()
+    mustBeIdle(holders(undefined, sourceSpot(spec), spec.target))
     return tracedSync('mount', spec.target?.path, (trace) => driveSync(makeBind(this.#host, spec), trace))
   }
 
@@ -242,7 +242,7 @@ export class Mounter {
   /** @see mountTmpfsSync */
   mountTmpfsSync(options: TmpfsMountOptions = {}): Mount {
     const spec = parseTmpfsMount(options)
-    for (const mount of holders(undefined, spec.target)) mount.mustBeIdle()
+    mustBeIdle(holders(undefined, spec.target))
     return tracedSync('mount', spec.target?.path, (trace) => driveSync(makeTmpfs(this.#host, spec), trace))
   }
 

@@ -257,7 +257,7 @@ export function* unmountInside(
 ): Flow<number | undefined> {
   const { reaping: pool } = host.here()
   const { features } = host
-  const path = spot.mount.pathBytes
+  const path = spot.mount.path
   try {
     return yield* withSpots(host, pool, { mount: spot as Spot }, function* ({ mount }) {
       const reach = (mount as Inside).reach as Extract<Reach, { kind: 'below' }>

@@ -1,46 +1,32 @@
 /**
- * The handle of a mount, whatever it is a mount of: where it is, how it is attached, and how it is taken down once
- * it has proved to be the one that was made.
+ * The handle of a mount, whatever it is a mount of: its methods check their arguments, wait for their turn, and leave the
+ * rest to operations.ts. How the mount stands is in standing.ts.
  */
 import { binding } from '../binding.js'
-import { diagnoseAttach } from '../diagnose.js'
-import { invalidArgType, invalidArgValue, invalidState, MountError, movedOn } from '../errors.js'
+import { invalidArgType, invalidArgValue } from '../errors.js'
 import { type MountAttributes, type Propagation, parsePropagation } from '../overlay/attributes.js'
 import type { RungName } from '../overlay/choose.js'
-import { type Group, joinGroup } from '../overlay/group-table.js'
 import { type Inode, writeMount } from '../overlay/handover-json.js'
-import type { Here, Host } from '../overlay/host.js'
-import {
-  type InsideBytes,
-  insideOf,
-  type NamespaceTarget,
-  parseTarget as parseNamespaceTarget,
-} from '../overlay/inside.js'
-import { MountLook, numberOf } from '../overlay/presence.js'
-import { type MountKind, ownsSuperblock, planCloseMount, type UnmountWay } from '../overlay/reap.js'
-import { TeardownWatcher, watchOf } from '../overlay/teardown.js'
-import { unmountAttached } from '../overlay/unmount.js'
+import type { Host } from '../overlay/host.js'
+import { insideOf, type NamespaceTarget, parseTarget as parseNamespaceTarget } from '../overlay/inside.js'
+import { ownsSuperblock, type UnmountWay } from '../overlay/reap.js'
+import { TeardownWatcher } from '../overlay/teardown.js'
 import type { PathLike } from '../path.js'
 import { drive, driveSync, type Flow } from '../program/flow.js'
-import { failedStep, type Outcome } from '../program/outcome.js'
 import type { Trace } from '../program/pool.js'
 import { traced, tracedSync } from '../tracing.js'
 import type { Attachment } from './attach.js'
-import { planAttachInside } from './attach-namespace.js'
 import { parseSomeChange } from './attributes.js'
 import {
-  attachMount,
   attributeChange,
   type Change,
-  changeMount,
-  mustBeChangeable,
   parseReconfigure,
   propagationChange,
   type ReconfigureOptions,
   superblockChange,
-  unmountInside,
 } from './change.js'
-import { holders, holding } from './hold.js'
+import { holders, holding, mustBeIdle } from './hold.js'
+import * as operations from './operations.js'
 import {
   type AttachOptions,
   type ChangeOptions,
@@ -49,68 +35,8 @@ import {
   parseWay,
   type UnmountOptions,
 } from './options.js'
-import {
-  type Below,
-  below,
-  type Inside,
-  isInDetached,
-  isInside,
-  parseTarget,
-  type Reach,
-  refreshed,
-  type Spot,
-} from './place.js'
-
-/** @internal */
-export interface MountState {
-  /** undefined of a mount that came as an fd */
-  readonly rung: RungName | undefined
-  readonly kind: MountKind
-  readonly target: Buffer | undefined
-  /** inside another mount, instead of a target */
-  readonly place?: Place | undefined
-  readonly mountFd: number | undefined
-  readonly mountId: bigint
-  readonly dev: bigint
-  /** of the root directory */
-  readonly ino?: bigint
-  /** its source, if that names its maker */
-  readonly mark?: string | undefined
-  readonly namespace: number
-  readonly notes: readonly string[]
-  /** number of what it has claimed; 0 if that is nothing */
-  readonly claim: number
-  /** of the mount namespace that it was attached in, if that is not the caller's */
-  readonly namespaceFd?: number | undefined
-}
-
-/** @internal Where in another mount a mount is: a path without symbolic links, and without a slash before it. */
-export interface Place {
-  readonly mount: Mount
-  readonly path: Buffer
-}
-
-type Phase = 'detached' | 'attached' | 'gone' | 'released'
-
-interface Dropped {
-  readonly fd: number
-  readonly host: Host
-  readonly state: MountState
-}
-
-/** What a detached mount that is dropped without being unmounted leaves behind. */
-const dropped = new FinalizationRegistry<Dropped>(({ fd, host, state }) => {
-  host.later(planCloseMount(fd, state.claim, { early: false }))
-  const name = state.kind === 'overlay' || state.kind === 'clone' ? 'Rootfs' : 'Mount'
-  process.emitWarning(`a detached ${name} was garbage collected without unmount()`, {
-    code: `OVERLAYFD_${name.toUpperCase()}_DROPPED`,
-  })
-})
-
-/** Of a mount in another namespace, which stays there: nothing keeps the namespace alive any more. */
-const left = new FinalizationRegistry<{ readonly fd: number; readonly host: Host }>(({ fd, host }) => {
-  host.discard({ fds: [fd] })
-})
+import { type Below, parseTarget } from './place.js'
+import { type MountState, Standing } from './standing.js'
 
 /**
  * A mount that this library has made: attached somewhere, or still detached.
@@ -119,56 +45,12 @@ const left = new FinalizationRegistry<{ readonly fd: number; readonly host: Host
  * mount lives as long as its fd: dropping the handle takes it down, with a warning.
  */
 export class Mount {
-  readonly #host: Host
-  readonly #state: MountState
-  #phase: Phase
-  #target: Buffer | undefined
-  #namespace: number
-  #notes: readonly string[]
-  #mountFd: number | undefined
-  #namespaceFd: number | undefined
-  /** operations under way: one runs, the others wait for it */
-  #operations = 0
-  #last: Promise<unknown> | undefined
-  /** that it is attached below, if it is */
-  #group: Group | undefined
-  /** what it is attached inside, if that is a mount of ours */
-  #place: Place | undefined
-  /** what is attached inside it */
-  #inside: Set<Mount> | undefined
+  /** @internal */
+  readonly standing: Standing
 
   /** @internal */
   constructor(host: Host, state: MountState) {
-    this.#host = host
-    this.#state = state
-    this.#target = state.target
-    this.#notes = state.notes
-    this.#namespace = state.namespace
-    this.#mountFd = state.mountFd
-    this.#phase = state.target === undefined ? 'detached' : 'attached'
-    if (state.place !== undefined) this.#enter(state.place)
-    if (state.mountFd !== undefined) {
-      dropped.register(this, { fd: state.mountFd, host, state }, this)
-    }
-    if (state.namespaceFd !== undefined) this.#keepNamespace(state.namespaceFd)
-    else if (state.target !== undefined) this.#group = joinGroup(this, state.namespace, state.target)
-  }
-
-  #keepNamespace(fd: number): void {
-    this.#namespaceFd = fd
-    this.#namespace = numberOf(fd)
-    const { claim, mountId, dev } = this.#state
-    // its program did not know in which namespace that would be
-    if (claim !== 0) binding.settleClaim(claim, mountId, dev, this.#namespace)
-    left.register(this, { fd, host: this.#host }, this)
-  }
-
-  /** The last fd of a namespace takes down what is in it: on a thread of the mounter. */
-  #leaveNamespace(): void {
-    if (this.#namespaceFd === undefined) return
-    left.unregister(this)
-    this.#host.discard({ fds: [this.#namespaceFd] })
-    this.#namespaceFd = undefined
+    this.standing = new Standing(host, state)
   }
 
   /**
@@ -184,36 +66,32 @@ export class Mount {
 
   /** `path` as bytes, which node:fs takes. */
   get pathBytes(): Buffer {
-    if (this.#phase === 'detached') return Buffer.from(`/proc/self/fd/${this.#mountFd}`)
-    if (this.#phase === 'gone') throw invalidState('the mount is unmounted')
-    if (this.#place) return below(this.#place.mount.pathBytes, this.#place.path)
-    if (this.#target === undefined) throw invalidState('the mount was released')
-    return this.#target
+    return this.standing.path
   }
 
   /** Id of the mount: never reused from Linux 6.8 on (STATX_MNT_ID_UNIQUE), else as in mountinfo. */
   get mountId(): bigint {
-    return this.#state.mountId
+    return this.standing.mountId
   }
 
   /** The rung it was made on; undefined if it came as an fd (`Rootfs.fromFd`). */
   get rung(): RungName | undefined {
-    return this.#state.rung
+    return this.standing.state.rung
   }
 
   /** What the rung could not promise: as in the plan. */
   get notes(): readonly string[] {
-    return this.#notes
+    return this.standing.notes
   }
 
   /** True while it is attached nowhere. */
   get detached(): boolean {
-    return this.#phase === 'detached'
+    return this.standing.phase === 'detached'
   }
 
   /** fd of the detached mount, which stays the handle's; undefined once it is attached. */
   get fd(): number | undefined {
-    return this.#phase === 'detached' ? this.#mountFd : undefined
+    return this.standing.mountFd
   }
 
   /**
@@ -221,7 +99,7 @@ export class Mount {
    * keeps the namespace alive until the handle unmounts, is released or collected.
    */
   get namespaceFd(): number | undefined {
-    return this.#namespaceFd
+    return this.standing.namespaceFd
   }
 
   /**
@@ -240,142 +118,46 @@ export class Mount {
    * @see move_mount(2), Linux 5.2; setns(2)
    */
   async attach(target: PathLike | Below | NamespaceTarget, options: AttachOptions = {}): Promise<void> {
-    if (isElsewhere(target)) return this.#exclusive(this.#attachElsewhere(target, options))
+    if (isElsewhere(target)) return this.standing.turns.drive(this.#attachElsewhere(target, options))
     const attachment = this.#parseAttach(target, options)
-    const began = this.#host.here().namespace
-    return holding(holders(this, attachment.spot), () => drive(this.#attachFlow(began, attachment)))
+    const began = this.#namespace
+    const all = holders(this.standing, attachment.spot)
+    return holding(all, () => drive(operations.attach(this.standing, began, attachment)))
   }
 
   /** As `attach`; blocks. */
   attachSync(target: PathLike | Below | NamespaceTarget, options: AttachOptions = {}): void {
     if (isElsewhere(target)) {
-      this.mustBeIdle()
+      this.standing.turns.mustBeIdle()
       driveSync(this.#attachElsewhere(target, options))
       return
     }
     const attachment = this.#parseAttach(target, options)
-    for (const mount of holders(this, attachment.spot)) mount.mustBeIdle()
-    driveSync(this.#attachFlow(this.#host.here().namespace, attachment))
+    mustBeIdle(holders(this.standing, attachment.spot))
+    driveSync(operations.attach(this.standing, this.#namespace, attachment))
+  }
+
+  /** Of the caller. */
+  get #namespace(): number {
+    return this.standing.host.here().namespace
   }
 
   #parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
     const spot = parseTarget(target, 'target')
     const attachment = { ...parseAttach(options), spot, recursive: false }
-    this.#mustBeDetached()
+    operations.mustBeDetached(this.standing)
     return attachment
   }
 
-  #mustBeDetached(): void {
-    if (this.#phase === 'detached') return
-    throw invalidState(`the mount is ${this.#phase}: it can be attached once`)
-  }
-
-  /** Where the attach was asked for: by the time that it is its turn, the same path may mean something else. */
-  #hereStill(began: number): Here {
-    const here = this.#host.here()
-    if (here.namespace !== began) throw movedOn()
-    return here
-  }
-
-  *#attachFlow(began: number, attachment: Attachment): Flow<void> {
-    // what was under way before may have attached or unmounted it
-    this.#mustBeDetached()
-    const { namespace } = this.#hereStill(began)
-    const spot = refreshed(attachment.spot)
-    try {
-      const to = { ...attachment, spot }
-      const { target, notes } = yield* attachMount(
-        this.#host,
-        this.rung ?? 'attach',
-        this.#spot(),
-        to,
-        this.kind,
-      )
-      this.#attached(target, namespace, notes)
-    } catch (error) {
-      if (!(isInside(spot) && isInDetached(spot.reach))) this.#attachFailed(error)
-      throw error
-    }
-  }
-
   #attachElsewhere(to: NamespaceTarget, options: AttachOptions): Flow<void> {
-    const { target, namespace } = parseNamespaceTarget(to, 'target')
+    const { target: path, namespace } = parseNamespaceTarget(to, 'target')
     const { propagation, beneath } = parseAttach(options)
     if (beneath) {
       throw invalidArgValue('options.beneath', beneath, 'is for a target in the own mount namespace')
     }
-    this.#mustBeDetached()
-    const began = this.#host.here().namespace
-    return this.#elsewhereFlow(began, target, insideOf(target, namespace!), propagation)
-  }
-
-  *#elsewhereFlow(
-    began: number,
-    path: Buffer,
-    inside: InsideBytes,
-    propagation: number | undefined,
-  ): Flow<void> {
-    this.#mustBeDetached()
-    if (!this.#host.features.openat2)
-      throw invalidState('openat2(2) is missing, without which no other mount namespace is entered')
-    const { rung = 'attach', kind } = this.#state
-    const plan = planAttachInside(inside, { rung, kind, mountFd: this.#mountFd!, propagation })
-    let outcome: Outcome
-    try {
-      outcome = yield { plan, pool: this.#hereStill(began).visiting, abortable: false }
-    } catch (error) {
-      this.#attachFailed(error)
-      throw diagnoseAttach(error)
-    }
-    this.#keepNamespace(outcome.outputs[0]!)
-    this.#attached({ path }, this.#namespace, plan.notes)
-  }
-
-  /** It was attached and taken off again, and a mount that was unmounted cannot be attached any more. */
-  #attachFailed(error: unknown): void {
-    if (!(error instanceof MountError) || failedStep(error)?.subject?.option !== 'propagation') return
-    dropped.unregister(this)
-    binding.closeOwned(this.#mountFd!)
-    binding.dropClaim(this.#state.claim)
-    this.#gone()
-  }
-
-  #attached(target: Spot, namespace: number, notes: readonly string[]): void {
-    this.#notes = [...this.#notes, ...notes]
-    dropped.unregister(this)
-    this.#namespace = namespace
-    const { claim, mountId, dev } = this.#state
-    const isHidden = isInside(target) && isInDetached(target.reach)
-    // nobody could look for the mount in a namespace where it is not: the claim ends with the handle
-    if (claim !== 0 && !isHidden) binding.settleClaim(claim, mountId, dev, namespace)
-    // an fd of an attached mount keeps it busy; closing it unmounts nothing any more
-    const fd = this.#mountFd!
-    this.#mountFd = undefined
-    this.#settle(target, namespace)
-    binding.closeOwned(fd)
-  }
-
-  /** Where it is from now on. */
-  #settle(target: Spot, namespace: number): void {
-    this.#phase = 'attached'
-    this.#leaveOuter()
-    this.#group?.leave(this)
-    this.#place = undefined
-    this.#target = undefined
-    this.#group = undefined
-    this.#namespace = namespace
-    if (isInside(target)) this.#enter(target)
-    else {
-      this.#target = target.path
-      if (this.#namespaceFd === undefined) this.#group = joinGroup(this, namespace, target.path)
-    }
-  }
-
-  #enter({ mount, path }: Place): void {
-    this.#phase = 'attached'
-    this.#place = { mount, path }
-    mount.#inside ??= new Set()
-    mount.#inside.add(this)
+    operations.mustBeDetached(this.standing)
+    const attachment = { path, inside: insideOf(path, namespace!), propagation }
+    return operations.attachElsewhere(this.standing, this.#namespace, attachment)
   }
 
   /**
@@ -392,34 +174,21 @@ export class Mount {
    */
   async moveTo(target: PathLike | Below, options: AttachOptions = {}): Promise<void> {
     const attachment = this.#parseMove(target, options)
-    return holding(holders(this, attachment.spot), () => drive(this.#moveFlow(attachment)))
+    const all = holders(this.standing, attachment.spot)
+    return holding(all, () => drive(operations.move(this.standing, attachment)))
   }
 
   /** As `moveTo`; blocks. */
   moveToSync(target: PathLike | Below, options: AttachOptions = {}): void {
     const attachment = this.#parseMove(target, options)
-    for (const mount of holders(this, attachment.spot)) mount.mustBeIdle()
-    driveSync(this.#moveFlow(attachment))
+    mustBeIdle(holders(this.standing, attachment.spot))
+    driveSync(operations.move(this.standing, attachment))
   }
 
   #parseMove(target: PathLike | Below, options: AttachOptions): Attachment {
     const attachment = { ...parseAttach(options), spot: parseTarget(target, 'target'), recursive: false }
-    this.#mustBeMovable()
+    operations.mustBeMovable(this.standing)
     return attachment
-  }
-
-  #mustBeMovable(): void {
-    if (this.#phase === 'detached') throw invalidState('the mount is detached: attach puts it somewhere')
-    mustBeChangeable(this.reach())
-  }
-
-  *#moveFlow(attachment: Attachment): Flow<void> {
-    this.#mustBeMovable()
-    const { namespace } = this.#host.here()
-    const to = { ...attachment, spot: refreshed(attachment.spot) }
-    const { target, notes } = yield* attachMount(this.#host, 'move', this.#spot(), to, this.kind)
-    this.#notes = [...this.#notes, ...notes]
-    this.#settle(target, namespace)
   }
 
   /**
@@ -471,62 +240,23 @@ export class Mount {
    * @see fspick(2), Linux 5.2
    */
   async reconfigure(options: ReconfigureOptions): Promise<void> {
-    return this.#change(superblockChange(parseReconfigure(options, this.kind)))
+    return this.#change(superblockChange(parseReconfigure(options, this.standing.kind)))
   }
 
   /** As `reconfigure`; blocks. */
   reconfigureSync(options: ReconfigureOptions): void {
-    this.#changeSync(superblockChange(parseReconfigure(options, this.kind)))
+    this.#changeSync(superblockChange(parseReconfigure(options, this.standing.kind)))
   }
 
   #change(change: Change): Promise<void> {
-    this.#mustBeChangeable(change)
-    return this.#exclusive(this.#changeFlow(change))
+    operations.mustTake(this.standing, change)
+    return this.standing.turns.drive(operations.change(this.standing, change))
   }
 
   #changeSync(change: Change): void {
-    this.#mustBeChangeable(change)
-    this.mustBeIdle()
-    driveSync(this.#changeFlow(change))
-  }
-
-  #mustBeChangeable({ ofMount }: Change): void {
-    const reach = this.reach()
-    if (ofMount) mustBeChangeable(reach)
-  }
-
-  *#changeFlow(change: Change): Flow<void> {
-    this.#mustBeChangeable(change)
-    yield* changeMount(this.#host, this.#spot(), change)
-  }
-
-  /** @internal How plans get at it. */
-  reach(): Reach {
-    if (this.#phase === 'gone') throw invalidState('the mount is unmounted')
-    if (this.#phase === 'released') throw released()
-    if (this.#phase === 'detached') return { kind: 'detached', fd: this.#mountFd! }
-    const { mountId, dev } = this.#state
-    if (this.#place)
-      return { kind: 'below', above: this.#place.mount.reach(), path: this.#place.path, mountId, dev }
-    if (this.#namespaceFd !== undefined) {
-      throw invalidState('the mount is in another mount namespace: from here it can only be unmounted')
-    }
-    if (this.#namespace !== this.#host.here().namespace) throw attachedElsewhere()
-    return { kind: 'attached', target: this.#target!, mountId, dev }
-  }
-
-  #spot(): Inside {
-    return { mount: this, reach: this.reach(), path: Buffer.alloc(0) }
-  }
-
-  /** @internal what it is attached inside */
-  get outer(): Mount | undefined {
-    return this.#place?.mount
-  }
-
-  /** @internal */
-  get kind(): MountKind {
-    return this.#state.kind
+    operations.mustTake(this.standing, change)
+    this.standing.turns.mustBeIdle()
+    driveSync(operations.change(this.standing, change))
   }
 
   /**
@@ -543,11 +273,10 @@ export class Mount {
   unmount(options: UnmountOptions = {}): Promise<void> {
     try {
       const way = parseWay(options)
-      if (this.#phase === 'gone') return Promise.resolve()
-      if (way.early) {
-        return traced('unmount', this.#target, (trace) => this.#alone(this.#unmountEarly(way), trace))
-      }
-      return traced('unmount', this.#target, (trace) => this.#unmountWhole(way, trace))
+      const { phase, target } = this.standing
+      if (phase === 'gone') return Promise.resolve()
+      if (way.early) return traced('unmount', target, (trace) => this.#alone(this.#unmountEarly(way), trace))
+      return traced('unmount', target, (trace) => this.#unmountWhole(way, trace))
     } catch (error) {
       return Promise.reject(error)
     }
@@ -556,12 +285,13 @@ export class Mount {
   /** As `unmount`; blocks. */
   unmountSync(options: UnmountOptions = {}): void {
     const way = parseWay(options)
-    if (this.#phase === 'gone') return
-    this.mustBeIdle()
-    tracedSync('unmount', this.#target, (trace) => {
+    const { phase, target, turns } = this.standing
+    if (phase === 'gone') return
+    turns.mustBeIdle()
+    tracedSync('unmount', target, (trace) => {
       const watcher = way.early ? undefined : this.#watcher()
       try {
-        const watch = driveSync(this.#unmount({ ...way, inotify: watcher?.fd }), trace)
+        const watch = driveSync(operations.unmount(this.standing, { ...way, inotify: watcher?.fd }), trace)
         watcher?.waitSync(watch)
       } finally {
         watcher?.release()
@@ -570,14 +300,15 @@ export class Mount {
   }
 
   *#unmountEarly(way: UnmountWay): Flow<void> {
-    yield* this.#unmount(way)
+    yield* operations.unmount(this.standing, way)
   }
 
   /** Until the superblock is gone, whoever holds it. */
   async #unmountWhole(way: UnmountWay, trace: Trace | undefined): Promise<void> {
     const watcher = this.#watcher()
     try {
-      const watch = await this.#alone(this.#unmount({ ...way, inotify: watcher?.fd }), trace)
+      const flow = operations.unmount(this.standing, { ...way, inotify: watcher?.fd })
+      const watch = await this.#alone(flow, trace)
       await watcher?.wait(watch)
     } finally {
       watcher?.release()
@@ -586,87 +317,13 @@ export class Mount {
 
   /** The superblock of a clone stays. */
   #watcher(): TeardownWatcher | undefined {
-    return ownsSuperblock(this.#state.kind) ? TeardownWatcher.take() : undefined
+    return ownsSuperblock(this.standing.kind) ? TeardownWatcher.take() : undefined
   }
 
-  *#unmount(way: UnmountWay): Flow<number | undefined> {
-    if (this.#phase === 'released') throw released()
-    if (this.#phase === 'gone') return undefined
-    if (this.#place) return yield* this.#unmountInside(way)
-    const namespace = this.#namespace
-    const namespaceFd = this.#namespaceFd
-    const pool = namespaceFd === undefined ? this.#host.reapingIn(namespace) : this.#host.here().visiting
-    const { mountId, dev, kind, claim } = this.#state
-    if (this.#phase === 'detached') {
-      dropped.unregister(this)
-      const fd = this.#mountFd!
-      this.#gone()
-      const closing = pool ?? this.#host.here().reaping
-      return watchOf(yield { plan: planCloseMount(fd, claim, way), pool: closing, abortable: false })
-    }
-    if (pool === undefined) throw attachedElsewhere()
-    const attached = { target: this.#target!, mountId, dev, kind, claim, namespace }
-    let watch: number | undefined
-    try {
-      watch = yield* unmountAttached(this.#host, pool, attached, way, namespaceFd)
-    } catch (error) {
-      // its group may have been faster
-      if (this.#group?.isLeaving) this.gone(new MountLook(this.#host.features.uniqueMountId))
-      if (!this.#isGone()) throw error
-    }
-    this.#gone()
-    return watch
-  }
-
-  *#unmountInside(way: UnmountWay): Flow<number | undefined> {
-    const spot = this.#spot()
-    mustBeChangeable(spot.reach)
-    const watch = yield* unmountInside(this.#host, spot, this.kind, this.#state.claim, way)
-    this.#gone()
-    return watch
-  }
-
-  /** @internal its group was unmounted, and it with it, unless somebody has moved it out before */
-  gone(look: MountLook): void {
-    const { mountId, dev, claim } = this.#state
-    if (this.#phase !== 'attached' || look.sees({ namespace: this.#namespace, mountId, dev })) return
-    // an operation that is under way drops it when it has ended
-    if (this.#operations === 0) binding.dropClaim(claim)
-    this.#gone()
-  }
-
-  /** @internal number of what it has claimed */
-  get claim(): number {
-    return this.#state.claim
-  }
-
-  #isGone(): boolean {
-    return this.#phase === 'gone'
-  }
-
-  #gone(): void {
-    this.#phase = 'gone'
-    this.#group?.leave(this)
-    this.#leaveNamespace()
-    this.#mountFd = undefined
-    this.#leaveOuter()
-    // what was inside it went with it
-    if (this.#inside) for (const mount of this.#inside) mount.#outerGone()
-    this.#inside = undefined
-  }
-
-  #left(mount: Mount): void {
-    this.#inside?.delete(mount)
-  }
-
-  #leaveOuter(): void {
-    if (this.#place) this.#place.mount.#left(this)
-  }
-
-  #outerGone(): void {
-    if (this.#phase !== 'attached') return
-    if (this.#operations === 0) binding.dropClaim(this.#state.claim)
-    this.#gone()
+  /** While the mounts that it is inside do nothing else. */
+  #alone<T>(flow: Flow<T>, trace: Trace | undefined): Promise<T> {
+    if (this.standing.outer === undefined) return this.standing.turns.drive(flow, trace)
+    return holding(holders(this.standing), () => drive(flow, undefined, trace))
   }
 
   /**
@@ -676,27 +333,21 @@ export class Mount {
    * @returns the fd of a detached mount; undefined for an attached one
    */
   release(): number | undefined {
-    this.mustBeIdle()
-    const fd = this.#mountFd
-    if (this.#phase === 'gone' || this.#phase === 'released') return undefined
-    if (fd !== undefined) {
-      dropped.unregister(this)
-      binding.disown(fd)
-      binding.dropClaim(this.#state.claim)
-    }
-    this.#phase = 'released'
-    this.#group?.leave(this)
-    this.#leaveNamespace()
-    this.#leaveOuter()
-    return fd
+    this.standing.turns.mustBeIdle()
+    return this.standing.released()
   }
 
   [Symbol.dispose](): void {
-    if (this.#phase === 'detached' || this.#phase === 'attached') this.unmountSync()
+    if (this.#isThere) this.unmountSync()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#phase === 'detached' || this.#phase === 'attached') await this.unmount()
+    if (this.#isThere) await this.unmount()
+  }
+
+  get #isThere(): boolean {
+    const { phase } = this.standing
+    return phase === 'detached' || phase === 'attached'
   }
 
   /**
@@ -704,77 +355,17 @@ export class Mount {
    * to be sure that it is the same (`Rootfs.open`). Reads the id of the boot.
    */
   toJSON(): object {
-    const { host, state } = { host: this.#host, state: this.#state }
-    const inodes = state.claim === 0 ? [] : binding.claimedInodes(state.claim)
-    return writeMount({
-      rung: state.rung,
-      kind: state.kind,
-      phase: this.#phase,
-      target: this.#target,
-      mountId: state.mountId,
-      unique: host.features.uniqueMountId,
-      dev: state.dev,
-      ino: state.ino,
-      namespace: this.#namespace,
-      mark: state.mark,
-      uppers: inodes.flatMap((dev, i): Inode[] => (i % 2 === 0 ? [[dev, inodes[i + 1]!]] : [])),
-    })
-  }
-
-  /** @internal */
-  mustBeIdle(): void {
-    if (this.#operations > 0) throw invalidState('another operation on this mount is under way')
-  }
-
-  /** One operation at a time, in the order of the calls. */
-  #exclusive<T>(flow: Flow<T>, trace?: Trace): Promise<T> {
-    const run = () => drive(this.#counted(flow), undefined, trace)
-    const mine = this.#operations++ === 0 ? run() : this.#last!.then(run, run)
-    this.#last = mine
-    return mine
-  }
-
-  /** The same, and while the mounts that it is inside do nothing else. */
-  #alone<T>(flow: Flow<T>, trace: Trace | undefined): Promise<T> {
-    if (this.#place === undefined) return this.#exclusive(flow, trace)
-    return holding(holders(this), () => drive(flow, undefined, trace))
-  }
-
-  *#counted<T>(flow: Flow<T>): Flow<T> {
-    try {
-      return yield* flow
-    } finally {
-      this.#ended()
-    }
-  }
-
-  /** @internal Runs something as one operation of this mount. */
-  hold<T>(run: () => Promise<T>): Promise<T> {
-    const counted = async () => {
-      try {
-        return await run()
-      } finally {
-        this.#ended()
-      }
-    }
-    const mine = this.#operations++ === 0 ? counted() : this.#last!.then(counted, counted)
-    this.#last = mine
-    return mine
-  }
-
-  #ended(): void {
-    this.#operations--
-    const { claim } = this.#state
-    if (claim !== 0 && this.#operations === 0 && this.#phase === 'gone') binding.dropStaleClaim(claim)
+    const { host, state, phase, target, namespace } = this.standing
+    const { rung, kind, mountId, dev, ino, mark, claim } = state
+    const unique = host.features.uniqueMountId
+    const inodes = claim === 0 ? [] : binding.claimedInodes(claim)
+    const uppers = inodes.flatMap((dev, i): Inode[] => (i % 2 === 0 ? [[dev, inodes[i + 1]!]] : []))
+    return writeMount({ rung, kind, phase, target, mountId, unique, dev, ino, namespace, mark, uppers })
   }
 }
 
 const isElsewhere = (target: unknown): target is NamespaceTarget =>
   typeof target === 'object' && target !== null && 'mountNamespace' in target
-
-const released = () => invalidState('the mount was released: it is no longer this handle’s')
-const attachedElsewhere = () =>
-  invalidState('the mount was attached in another mount namespace than the caller is in now')
 
 function propagationOf(value: Propagation): number {
   const parsed = parsePropagation(value, 'propagation')

@@ -29,6 +29,7 @@ import {
   statxField,
 } from '../program/step.js'
 import type { Mount } from './mount.js'
+import type { Standing } from './standing.js'
 
 /** A path below a mount that this library has made, attached or detached. */
 export interface Below {
@@ -62,7 +63,7 @@ export type Reach =
 export type Spot =
   | { readonly path: Buffer; readonly reach?: undefined; readonly mount?: undefined }
   /** path: without a slash before it; `''` is the mount's root */
-  | { readonly mount: Mount; readonly reach: Reach; readonly path: Buffer }
+  | { readonly mount: Standing; readonly reach: Reach; readonly path: Buffer }
 
 export type Inside = Extract<Spot, { reach: Reach }>
 
@@ -83,7 +84,7 @@ export function isInDetached(reach: Reach): boolean {
 
 /** By what it can do: a mount of another copy of this package will do. */
 const isMount = (value: unknown): value is Mount =>
-  typeof value === 'object' && value !== null && typeof Reflect.get(value, 'reach') === 'function'
+  typeof value === 'object' && value !== null && typeof Reflect.get(value, 'standing')?.reach === 'function'
 
 /** Path or place below a mount; `mayBeRoot`: the mount itself will do. */
 export function parseSpot(value: unknown, name: string, mayBeRoot: boolean): Spot {
@@ -97,7 +98,8 @@ export function parseSpot(value: unknown, name: string, mayBeRoot: boolean): Spo
   if (below.length === 0 && !mayBeRoot) {
     throw invalidArgValue(`${name}.path`, path, 'must lead to something below the root of the mount')
   }
-  return { mount, reach: mount.reach(), path: below }
+  const { standing } = mount
+  return { mount: standing, reach: standing.reach(), path: below }
 }
 
 /** A target: no `/`, and no name that ends in `..`. */

@@ -14,7 +14,7 @@
 import { binding } from '../binding.js'
 import { invalidArgValue, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
-import type { MountState } from '../mount/mount.js'
+import type { MountState } from '../mount/standing.js'
 import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
 import { type Outcome, UnexpectedError } from '../program/outcome.js'
