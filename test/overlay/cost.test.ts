@@ -5,6 +5,7 @@
  */
 import t, { type Test } from 'tap'
 import type { Cost, LayerSource } from '../../lib/index.js'
+import { isStaged } from '../../lib/overlay/choose.js'
 import { dist } from '../support/child.js'
 import { startContainer } from '../support/container.js'
 import { hasMkfsErofs, imagesOf } from '../support/images.js'
@@ -101,6 +102,13 @@ const cases: readonly Case[] = [
     ...unmount('a detached one', `stack.mount({})`, '{ cost: closed }'),
     not: 'classic',
   },
+]
+
+/** With many layers: by the numbers of kept fds, and by names below a tree of the mount's own. */
+const manyCases: readonly Case[] = [
+  mount('warm', at('warm')),
+  mount('with a mapping of its own', `{ ...${at('own')}, idmap: mapping(1) }`),
+  once('mount', `{ lowerdir, ...${at('once')}, idmap: own(3) }`),
 ]
 
 /** With layers that are images: two of the stack's own, and two that no stack has mounted. */
@@ -226,6 +234,13 @@ for (const way of ways) {
     const area = scratch(t)
     await compare(t, way, cases, area.layers(3), [], area.mkdir('c'))
   })
+
+  for (const count of isStaged(way.rung) ? [50, 500] : []) {
+    t.test(`${title}, ${count} layers`, all(privileged, programs('strace')), async (t) => {
+      const area = scratch(t)
+      await compare(t, way, manyCases, area.layers(count), [], area.mkdir('c'))
+    })
+  }
 
   if (!imageWays.includes(way)) continue
   t.test(`${title}, of images`, all(privileged, programs('strace'), hasMkfsErofs), async (t) => {

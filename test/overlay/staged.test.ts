@@ -2,18 +2,20 @@
  * The staging namespace: nothing of it is seen, nothing of the caller's is pinned by it, and what is carried into it is
  * what the caller sees, whatever was mounted since.
  */
+import { deepStrictEqual as deepEqual } from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { Mounter } from '../../lib/index.js'
 import { isStaged } from '../../lib/overlay/choose.js'
 import { watch } from '../support/left.js'
-import { privileged } from '../support/needs.js'
-import { withPropagation } from '../support/peers.js'
+import { isBelow, mounts } from '../support/mountinfo.js'
+import { all, privileged, programs } from '../support/needs.js'
+import { type Kind, type Peers, propagations, withPropagation } from '../support/peers.js'
 import { ways } from '../support/rungs.js'
-import { scratch } from '../support/scratch.js'
+import { type Scratch, scratch } from '../support/scratch.js'
 import { mapping } from '../support/userns.js'
 
 const MOUNTS = 1000
@@ -21,30 +23,57 @@ const staged = ways.filter(({ rung }) => isStaged(rung))
 const tmpfs = (dir: string) => execFileSync('mount', ['-n', '-t', 'tmpfs', 'overlayfd-test', dir])
 const umount = (dir: string) => execFileSync('umount', ['-n', dir])
 
+/**
+ * Throws if anything but these mounts is to be seen below the scratch area, by this process or by others: whoever
+ * waits for the teardown of an overlay that has come to another place too would wait for ever.
+ */
+const nothingBut = (area: Scratch, peers: Peers, isShared: boolean, ...targets: string[]): void => {
+  const below = (kind: Kind | 'self'): string[] =>
+    mounts(kind === 'self' ? 'self' : peers.pid(kind))
+      .filter((mount) => isBelow(mount, area.dir))
+      .map(({ target }) => String(target))
+  const own = [area.dir, ...targets]
+  const theirs = isShared ? own : [area.dir]
+  deepEqual([below('self'), below('peer'), below('slave')], [own, theirs, theirs])
+}
+
 for (const { rung, idmap } of staged) {
-  t.test(`${rung}: a disk mounted over the upper's parent meanwhile`, privileged, async (t) => {
-    const area = scratch(t)
-    const lowerdir = area.layers(2)
-    const mounter = new Mounter({ rung })
-    t.teardown(() => mounter.close())
-    const stack = await mounter.open({ lowerdir, idmap })
-    const disk = area.mkdir('disk')
-    const at = { upperdir: join(disk, 'upper'), workdir: join(disk, 'work'), target: area.mkdir('rootfs') }
-    const options = { ...at, create: true, upper: 'shifted', options: { index: 'on' } } as const
-    const hidden = await stack.mount(options)
-    await hidden.unmount({ wait: 'teardown' })
-    tmpfs(disk)
-    for (const name of ['first', 'again']) {
-      const rootfs = await stack.mount(options)
-      writeFileSync(join(at.target, name), name)
-      t.ok(existsSync(join(at.upperdir, name)), 'on the disk')
-      await rootfs.unmount({ wait: 'teardown' })
-    }
-    umount(disk)
-    t.ok(existsSync(at.upperdir), 'what it hid is there again')
-    t.notOk(existsSync(join(at.upperdir, 'first')), 'and has nothing of it')
-    await stack.close()
-  })
+  for (const propagation of propagations) {
+    const title = `${rung}, / ${propagation}: a disk mounted over the upper's parent meanwhile`
+    t.test(title, all(privileged, programs('mkfs.ext4', 'losetup')), async (t) => {
+      const area = scratch(t)
+      await withPropagation(t, propagation, async (peers) => {
+        const mounter = new Mounter({ rung })
+        t.teardown(() => mounter.close())
+        const stack = await mounter.open({ lowerdir: area.layers(2), idmap })
+        const disk = area.mkdir('disk')
+        const at = {
+          upperdir: join(disk, 'upper'),
+          workdir: join(disk, 'work'),
+          target: area.mkdir('rootfs'),
+        }
+        const options = { ...at, create: true, upper: 'shifted', options: { index: 'on' } } as const
+        const isShared = propagation === 'shared'
+        const hidden = await stack.mount(options)
+        nothingBut(area, peers, isShared, at.target)
+        await hidden.unmount({ wait: 'teardown' })
+        area.ext4('disk')
+        const device = statSync(disk).dev
+        for (const name of ['first', 'again']) {
+          const rootfs = await stack.mount(options)
+          nothingBut(area, peers, isShared, disk, at.target)
+          writeFileSync(join(at.target, name), name)
+          t.equal(statSync(join(at.upperdir, name)).dev, device, 'on the disk')
+          await rootfs.unmount({ wait: 'teardown' })
+        }
+        umount(disk)
+        t.ok(await area.isFreed(disk), 'the device is free, with the stack still open')
+        t.ok(existsSync(at.upperdir), 'what it hid is there again')
+        t.notOk(existsSync(join(at.upperdir, 'first')), 'and has nothing of it')
+        await stack.close()
+      })
+    })
+  }
 
   t.test(`${rung}: the layers' device is free after close, and after trim`, privileged, async (t) => {
     const area = scratch(t)

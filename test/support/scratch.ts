@@ -45,6 +45,8 @@ export interface Scratch {
   container(name: string, base?: string): Container
   /** an ext4 filesystem of its own on a loop device; the directory where it is mounted */
   ext4(name: string, megabytes?: number): string
+  /** whether the loop device that `ext4` made for a directory is free by now, or is soon */
+  isFreed(dir: string): Promise<boolean>
 }
 
 interface Image {
@@ -136,6 +138,11 @@ export const scratch = (t: Teardown): Scratch => {
       command('mount', '-n', '-o', 'loop', image, at)
       images.push({ dir: at, image, device: deviceOf(at) })
       return at
+    },
+    isFreed(at) {
+      const image = images.find(({ dir }) => dir === at)
+      if (image === undefined) throw new Error(`${at} is not what ext4 made`)
+      return isFreed(image)
     },
   }
 }
