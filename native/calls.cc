@@ -24,7 +24,7 @@ namespace {
   }
 
 // The order is the numbering; lib/program/step.ts has the same, and a test compares the two.
-const Call kCalls[] = {
+constexpr Call kCalls[] = {
     CALL("openat", "fpii", kMakesFd, sys_openat(FD(0), TEXT(1), FD(2), ARG(unsigned, 3))),
     CALL("openat2", "fph", kMakesFd, sys_openat2(FD(0), TEXT(1), &v.how)),
     CALL("close", "f", kCloses, sys_close(FD(0))),

@@ -67,14 +67,14 @@ Registry& Shared() {
 // act(claim: number): void
 template <void (*act)(uint64_t)>
 Napi::Value OnClaim(const Napi::CallbackInfo& info) {
-  uint64_t claim;
+  uint64_t claim = 0;
   if (Take(info, 0, &claim)) act(claim);
   return info.Env().Undefined();
 }
 
 // settleClaim(claim: number, mountId: bigint, device: bigint, mountNamespace: number): void
 Napi::Value Settle(const Napi::CallbackInfo& info) {
-  uint64_t claim;
+  uint64_t claim = 0;
   ClaimedMount mount;
   if (Take(info, 0, &claim) && Take(info, 1, &mount.id) && Take(info, 2, &mount.device) &&
       Take(info, 3, &mount.mount_namespace)) {
@@ -87,7 +87,7 @@ Napi::Value Settle(const Napi::CallbackInfo& info) {
 // settled, undefined once it is gone
 Napi::Value MountOf(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  uint64_t number;
+  uint64_t number = 0;
   if (!Take(info, 0, &number)) return env.Undefined();
   Claim claim;
   {
@@ -108,7 +108,7 @@ Napi::Value MountOf(const Napi::CallbackInfo& info) {
 // claimedInodes(claim: number): bigint[]   device, inode, device, inode, ...
 Napi::Value InodesOf(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  uint64_t number;
+  uint64_t number = 0;
   if (!Take(info, 0, &number)) return env.Undefined();
   std::vector<Inode> inodes;
   {
@@ -144,7 +144,7 @@ Napi::Value ClaimAttached(const Napi::CallbackInfo& info) {
 
 // claimOfDevice(device: bigint): number
 Napi::Value OfDevice(const Napi::CallbackInfo& info) {
-  uint64_t device;
+  uint64_t device = 0;
   if (!Take(info, 0, &device)) return info.Env().Undefined();
   return Napi::Number::New(info.Env(), static_cast<double>(ClaimOfDevice(device)));
 }

@@ -9,7 +9,7 @@
 #include "syscalls.h"
 
 namespace {
-constexpr size_t kResultsSize = 64 * 1024;
+constexpr size_t kResultsSize = size_t{64} * 1024;
 }
 
 Environment* Environment::Of(napi_env env) {
@@ -19,7 +19,7 @@ Environment* Environment::Of(napi_env env) {
 }
 
 void Environment::Start() {
-  napi_value name;
+  napi_value name = nullptr;
   napi_create_string_utf8(env_, "overlayfd", NAPI_AUTO_LENGTH, &name);
   napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
                                   Deliver, &wake_);
@@ -122,7 +122,7 @@ bool Environment::MustWake() {
 }
 
 void Environment::Complete(std::shared_ptr<Job> job) {
-  bool wake;
+  bool wake = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     completed_.push_back(std::move(job));
@@ -132,7 +132,7 @@ void Environment::Complete(std::shared_ptr<Job> job) {
 }
 
 void Environment::WakeFor(uint32_t results) {
-  bool wake;
+  bool wake = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     wake_for_ = std::max(results, 1U);

@@ -52,7 +52,7 @@ inline bool IsCString(const Bytes& bytes) {
 }
 
 inline bool Take(const Napi::CallbackInfo& info, size_t index, int* out) {
-  double number;
+  double number = 0;
   if (!WholeNumber(info[index], INT32_MIN, INT32_MAX, &number)) {
     return Refuse(info, index, "a signed 32-bit integer");
   }
@@ -61,7 +61,7 @@ inline bool Take(const Napi::CallbackInfo& info, size_t index, int* out) {
 }
 
 inline bool Take(const Napi::CallbackInfo& info, size_t index, unsigned* out) {
-  double number;
+  double number = 0;
   if (!WholeNumber(info[index], 0, UINT32_MAX, &number)) {
     return Refuse(info, index, "an unsigned 32-bit integer");
   }
@@ -71,7 +71,7 @@ inline bool Take(const Napi::CallbackInfo& info, size_t index, unsigned* out) {
 
 inline bool Take(const Napi::CallbackInfo& info, size_t index, uint64_t* out) {
   constexpr double kMaxSafe = 9007199254740991;
-  double number;
+  double number = 0;
   if (WholeNumber(info[index], 0, kMaxSafe, &number)) {
     *out = static_cast<uint64_t>(number);
     return true;

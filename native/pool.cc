@@ -31,10 +31,10 @@ int Pool::Start() {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, 256 * 1024);
+  pthread_attr_setstacksize(&attributes, size_t{256} * 1024);
   int error = 0;
   for (uint32_t i = 0; i < options_.threads && error == 0; i++) {
-    pthread_t thread;
+    pthread_t thread = 0;
     error = pthread_create(&thread, &attributes, Enter, this);
     if (error == 0) threads_.push_back(thread);
   }
@@ -149,7 +149,7 @@ bool Pool::RunJob(const std::shared_ptr<Job>& job, bool own_directory) {
   return is_home;
 }
 
-void Pool::Park(std::shared_ptr<Job> job, uint64_t claim) {
+void Pool::Park(const std::shared_ptr<Job>& job, uint64_t claim) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return;

@@ -53,7 +53,7 @@ struct PoolOptions {
   uint64_t mount_namespace = 0;
 };
 
-class Pool : private ClaimListener {
+class Pool final : private ClaimListener {
  public:
   explicit Pool(PoolOptions options);
   ~Pool();
@@ -87,7 +87,7 @@ class Pool : private ClaimListener {
   bool PrepareThread();
   bool IsIdle() const { return queue_.empty() && parked_.empty() && working_ == 0; }
   void FinishDrains();
-  void Park(std::shared_ptr<Job> job, uint64_t claim);
+  void Park(const std::shared_ptr<Job>& job, uint64_t claim);
   void ClaimEnded(uint64_t claim) override;
 
   const PoolOptions options_;

@@ -121,7 +121,7 @@ Napi::Value Forget(const Napi::CallbackInfo& info) {
 // submit(pool: number, job: number, program, fills?, words?, timed?): void
 Napi::Value Submit(const Napi::CallbackInfo& info) {
   if (!Environment::Of(info.Env())->has_dispatcher()) return Refuse(info.Env(), "no dispatcher");
-  Pool* pool;
+  Pool* pool = nullptr;
   auto job = TakeJob(info, 2, &pool);
   if (!job) return info.Env().Undefined();
   job->id = Number(info, 1);
@@ -185,7 +185,7 @@ void RunOnPool(Pool* pool, const std::shared_ptr<Job>& job) {
   std::mutex mutex;
   std::condition_variable wake;
   bool answered = false;
-  job->done = [&](std::shared_ptr<Job>) {
+  job->done = [&](const std::shared_ptr<Job>&) {
     // Notified under the lock: when the caller wakes, this frame of it is gone.
     const std::lock_guard<std::mutex> lock(mutex);
     answered = true;
@@ -200,7 +200,7 @@ void RunOnPool(Pool* pool, const std::shared_ptr<Job>& job) {
 // runSync(pool: number, program, fills?, words?, timed?): Uint8Array   the caller blocks until it
 // has an answer, which is valid until the next one
 Napi::Value RunSync(const Napi::CallbackInfo& info) {
-  Pool* pool;
+  Pool* pool = nullptr;
   auto job = TakeJob(info, 1, &pool);
   if (!job) return info.Env().Undefined();
   if (!RunOnCaller(pool, job)) RunOnPool(pool, job);

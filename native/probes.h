@@ -23,7 +23,7 @@
 
 #if __has_include(<sys/sdt.h>)
 
-#define _SDT_HAS_SEMAPHORES 1
+#define _SDT_HAS_SEMAPHORES 1       // NOLINT(bugprone-reserved-identifier): the name is sdt.h's
 #define STAP_SDT_ARG_CONSTRAINT nr  // a register or a number: what every reader of notes can decode
 #include <sys/sdt.h>
 

@@ -60,7 +60,7 @@ class Run {
       fills_[i].size = reader.Word();
       fills_[i].bytes = reader.Bytes(fills_[i].size);
     }
-    return reader.ok && reader.at() == options_.fills.size();
+    return reader.ok() && reader.at() == options_.fills.size();
   }
 
   // False if the thread is somewhere else afterwards.
@@ -246,7 +246,7 @@ class Run {
 
   bool PrepareHole(uint32_t i, const Argument& a) {
     if (a.is_number) {
-      uint64_t number;
+      uint64_t number = 0;
       if (!NumberIn(static_cast<uint64_t>(a.integer), &number)) return false;
       values_.raw[i] = static_cast<long>(number);
       return true;
@@ -322,9 +322,9 @@ class Run {
   }
 
   void Report(uint32_t index, const char* buffer, size_t size) {
-    const uint32_t words = static_cast<uint32_t>(size / 4);
+    const size_t words = size / 4;
     result_.reports.push_back(index);
-    result_.reports.push_back(words);
+    result_.reports.push_back(static_cast<uint32_t>(words));
     const size_t at = result_.reports.size();
     result_.reports.resize(at + words);
     memcpy(result_.reports.data() + at, buffer, words * 4);

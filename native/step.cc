@@ -30,15 +30,15 @@ bool ReadHole(Reader* r, const ProgramHeader& h, int64_t* hole) {
 bool ReadPlain(Reader* r, uint32_t* size, const char** bytes) {
   *size = r->Word();
   *bytes = r->Bytes(*size);
-  return r->ok && memchr(*bytes, 0, *size) == nullptr;
+  return r->ok() && memchr(*bytes, 0, *size) == nullptr;
 }
 
 bool ReadPiece(Reader* r, const ProgramHeader& h, Piece* piece) {
   *piece = {};
   piece->kind = static_cast<Kind>(r->Word());
   if (piece->kind == kBytes) return ReadPlain(r, &piece->size, &piece->bytes);
-  if (piece->kind == kHole) return ReadHole(r, h, &piece->number) && r->ok;
-  return ReadFd(r, piece->kind, h.slots, &piece->number) && r->ok;
+  if (piece->kind == kHole) return ReadHole(r, h, &piece->number) && r->ok();
+  return ReadFd(r, piece->kind, h.slots, &piece->number) && r->ok();
 }
 
 bool ReadText(Reader* r, const ProgramHeader& h, Steps* steps, Argument* a) {
@@ -119,13 +119,13 @@ bool ReadChecks(Reader* r, const ProgramHeader& h, size_t out_size, bool writes_
     if (c.source == kHoleValue && c.value >= h.holes) return false;
     steps->checks.push_back(c);
   }
-  return r->ok;
+  return r->ok();
 }
 
 }  // namespace
 
 uint32_t Reader::Word() {
-  if (at_ >= words_.size()) return ok = false, 0;
+  if (at_ >= words_.size()) return ok_ = false, 0;
   return words_[at_++];
 }
 
@@ -136,10 +136,10 @@ uint64_t Reader::Long() {
 
 const char* Reader::Bytes(uint32_t size) {
   const uint64_t words = static_cast<uint64_t>(size) / 4 + 1;
-  if (words > words_.size() - at_) return ok = false, "";
+  if (words > words_.size() - at_) return ok_ = false, "";
   const char* bytes = reinterpret_cast<const char*>(words_.data() + at_);
   at_ += words;
-  if (bytes[size] != 0) ok = false;
+  if (bytes[size] != 0) ok_ = false;
   return bytes;
 }
 
@@ -152,7 +152,7 @@ bool ReadStep(Reader* r, const ProgramHeader& h, Steps* steps) {
   const uint32_t links = r->Word();
   s.out = links & 0xffff;
   s.if_done = links >> 16;
-  if (!r->ok || s.call >= CallCount() || s.when > kAlways) return false;
+  if (!r->ok() || s.call >= CallCount() || s.when > kAlways) return false;
   const Call& call = CallOf(s.call);
   if ((s.out != kNone) != (call.trait == Trait::kMakesFd)) return false;
   if (s.out != kNone && s.out >= h.slots) return false;
@@ -181,7 +181,7 @@ bool ReadStep(Reader* r, const ProgramHeader& h, Steps* steps) {
   if (call.trait == Trait::kCloses && steps->arguments[s.first_argument].kind != kSlot)
     return false;
   steps->list.push_back(s);
-  return r->ok;
+  return r->ok();
 }
 
 bool ReadHeader(Reader* r, ProgramHeader* header) {
@@ -196,21 +196,21 @@ bool ReadHeader(Reader* r, ProgramHeader* header) {
   }
   std::vector<bool> taken(header->slots, false);
   const uint32_t inputs = r->Word();
-  for (uint32_t i = 0; i < inputs && r->ok; i++) {
+  for (uint32_t i = 0; i < inputs && r->ok(); i++) {
     const uint32_t slot = r->Word();
     const int fd = static_cast<int>(r->Word());
-    if (!r->ok || slot >= header->slots || taken[slot] || fd < 0) return false;
+    if (!r->ok() || slot >= header->slots || taken[slot] || fd < 0) return false;
     taken[slot] = true;
     header->inputs.emplace_back(slot, fd);
   }
   const uint32_t outputs = r->Word();
-  for (uint32_t i = 0; i < outputs && r->ok; i++) {
+  for (uint32_t i = 0; i < outputs && r->ok(); i++) {
     const uint32_t slot = r->Word();
-    if (!r->ok || slot >= header->slots) return false;
+    if (!r->ok() || slot >= header->slots) return false;
     header->outputs.push_back(slot);
   }
-  uint32_t size;
+  uint32_t size = 0;
   if (!ReadPlain(r, &size, &header->title)) return false;
   header->steps_at = r->at();
-  return r->ok;
+  return r->ok();
 }

@@ -73,7 +73,7 @@ struct Steps {
 class Reader {
  public:
   Reader(const std::vector<uint32_t>& words, size_t at) : words_(words), at_(at) {}
-  bool ok = true;
+  bool ok() const { return ok_; }
   size_t at() const { return at_; }
 
   uint32_t Word();
@@ -84,6 +84,7 @@ class Reader {
  private:
   const std::vector<uint32_t>& words_;
   size_t at_;
+  bool ok_ = true;
 };
 
 struct ProgramHeader;

@@ -26,8 +26,8 @@ struct StatfsNumbers {
 bool Take(const Napi::CallbackInfo& info, size_t index, ParameterValue* out) {
   out->data = nullptr;
   if (info[index].IsNull()) return true;
-  unsigned command;
-  int aux;
+  unsigned command = 0;
+  int aux = 0;
   Bytes bytes;
   if (!::Take(info, 1, &command) || !::Take(info, 4, &aux)) return false;
   if (!::Take(info, index, &bytes)) return false;
@@ -114,7 +114,7 @@ long MountNamespaceId(int fd) {
 
 long CopyStatfs(long status, const struct statfs& from, StatfsNumbers to) {
   if (status < 0) return status;
-  int64_t fsid;
+  int64_t fsid = 0;
   static_assert(sizeof(fsid) == sizeof(from.f_fsid), "two ints");
   memcpy(&fsid, &from.f_fsid, sizeof(fsid));
   const int64_t numbers[StatfsNumbers::kCount] = {
@@ -158,7 +158,7 @@ const char* ErrorText(const char* text, const char*) { return text; }
 [[maybe_unused]] const char* ErrorText(int, const char* buffer) { return buffer; }
 
 Napi::Value Strerror(const Napi::CallbackInfo& info) {
-  int number;
+  int number = 0;
   if (!::Take(info, 0, &number)) return info.Env().Undefined();
   char buffer[128] = "";
   return Napi::String::New(info.Env(),

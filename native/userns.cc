@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "syscalls.h"
 
@@ -27,7 +27,7 @@ namespace {
 long RawCall(long number, long a, long b, long c, long d) {
 #if defined(__x86_64__)
   register long r10 asm("r10") = d;
-  long result;
+  long result = 0;
   asm volatile("syscall"
                : "=a"(result)
                : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
@@ -71,13 +71,15 @@ long CheckProc(int own_pid) {
   const long size = sys_readlinkat(AT_FDCWD, "/proc/self", link, sizeof link - 1);
   if (size < 0) return size;
   link[size] = 0;
-  return atol(link) == own_pid ? 0 : -ENOENT;
+  return strtol(link, nullptr, 10) == own_pid ? 0 : -ENOENT;
+}
+
+std::string ProcFile(int pid, const char* name) {
+  return "/proc/" + std::to_string(pid) + "/" + name;
 }
 
 long WriteProcFile(int pid, const char* name, const char* text) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
-  const long fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+  const long fd = sys_openat(AT_FDCWD, ProcFile(pid, name).c_str(), O_WRONLY | O_CLOEXEC, 0);
   if (fd < 0) return fd;
   const long written = sys_write(static_cast<int>(fd), text, strlen(text));
   sys_close(static_cast<int>(fd));
@@ -108,9 +110,7 @@ long MakeUserNamespace(const char* uid_map, const char* gid_map) {
   if (pid < 0) return -errno;
   long result = WriteMaps(pid, uid_map, gid_map);
   if (result == 0) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-    result = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    result = sys_openat(AT_FDCWD, ProcFile(pid, "ns/user").c_str(), O_RDONLY | O_CLOEXEC, 0);
   }
   shared.done.store(1);
   sys_call(SYS_futex, &shared.done, FUTEX_WAKE, 1, nullptr, nullptr, 0);
