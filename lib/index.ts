@@ -23,6 +23,7 @@ export { type Topology, type TopologyOptions, topology } from './host/topology.j
 export type { IdExtent, IdmapOption, OciIdExtent } from './idmap.js'
 export type { BindAttributes } from './mount/attributes.js'
 export type { ReconfigureOptions } from './mount/change.js'
+export type { MountOperation } from './mount/explain-operation.js'
 export { Mount } from './mount/mount.js'
 export type { AttachOptions, ChangeOptions, UnmountOptions } from './mount/options.js'
 export type { Below } from './mount/place.js'

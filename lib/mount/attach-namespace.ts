@@ -2,7 +2,7 @@
  * Plans that attach a detached mount inside another mount namespace.
  */
 import { attachInside, detachInside, type InsideBytes } from '../overlay/inside.js'
-import { type MountKind, ownsSuperblock } from '../overlay/reap.js'
+import { endWaits, type MountKind } from '../overlay/reap.js'
 import { setPropagation } from '../overlay/rungs/fs-context.js'
 import { propagationNote } from '../overlay/rungs/rung.js'
 import { held, type Plan, PlanBuilder } from '../program/plan.js'
@@ -23,7 +23,7 @@ export function planAttachInside(inside: InsideBytes, { rung, kind, mountFd, pro
   const { namespace, attach } = attachInside(b, mount, inside, { create: false, parents: [] })
   b.output(namespace)
   if (propagation !== undefined) {
-    detachInside(b, mount, attach, ownsSuperblock(kind))
+    detachInside(b, mount, attach, endWaits(kind))
     b.note(propagationNote).add(setPropagation(mount, propagation))
   }
   return b.build()

@@ -1,5 +1,5 @@
 /**
- * Changes of a mount that is there: its attributes, its propagation, its superblock, its place.
+ * Changes of a mount that is there: its attributes, its propagation, its superblock.
  *
  *   operation        by fd                                          by mount(2)
  *   ---------        -----                                          -----------
@@ -7,37 +7,27 @@
  *   attributes       mount_setattr                                  fstatfs, MS_REMOUNT|MS_BIND
  *   propagation      mount_setattr                                  MS_SHARED and its kin
  *   superblock       fspick, fsconfig CMD_RECONFIGURE               fstatfs, MS_REMOUNT
- *   place            move_mount                                     –
  *
- * All but a move works on the fd that proved to be the mount's, so that nothing else is changed, whatever happens at
- * the path meanwhile.
+ * All of it works on the fd that proved to be the mount's, so that nothing else is changed, whatever happens at the
+ * path meanwhile.
  */
 import { invalidArgType, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
+import { type MountAttributes, type Propagation, parsePropagation } from '../overlay/attributes.js'
 import { missing, RungError } from '../overlay/choose.js'
 import type { Host } from '../overlay/host.js'
 import type { ParsedOption } from '../overlay/options.js'
-import { type MountKind, type UnmountWay, unmountSteps } from '../overlay/reap.js'
-import { watchOf } from '../overlay/teardown.js'
-import { unmountFailure } from '../overlay/unmount.js'
+import type { MountKind } from '../overlay/reap.js'
 import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
 import { type Plan, PlanBuilder } from '../program/plan.js'
-import { type FdArg, statfsField, type Text } from '../program/step.js'
-import { type Attachment, attachSteps, rootOf } from './attach.js'
-import { type AttributeChange, remountFlags } from './attributes.js'
+import { type FdArg, type Step, statfsField, type Text } from '../program/step.js'
+import { type AttributeChange, parseSomeChange, remountFlags } from './attributes.js'
 import type { Way } from './choose.js'
 import { explainMountFailure } from './failure.js'
-import {
-  type Inside,
-  isInDetached,
-  mountOption,
-  openPlace,
-  type Reach,
-  reachSteps,
-  type Spot,
-} from './place.js'
+import { type ChangeOptions, parseRecursive } from './options.js'
+import { type Inside, isInDetached, type Reach, reachSteps, type Spot } from './place.js'
 import { withSpots } from './resolve.js'
 import { parseTmpfsChange, type TmpfsChange, tmpfsData } from './tmpfs-options.js'
 
@@ -47,13 +37,13 @@ export interface ReconfigureOptions extends TmpfsChange {
   readonly?: boolean
 }
 
-export interface SuperblockChange {
+interface SuperblockChange {
   readonly readonly: boolean | undefined
   readonly list: readonly ParsedOption[]
 }
 
 /** Checks what is to be reconfigured of such a mount. */
-export function parseReconfigure(options: ReconfigureOptions, kind: MountKind): SuperblockChange {
+function parseReconfigure(options: ReconfigureOptions, kind: MountKind): SuperblockChange {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw invalidArgType('options', 'an object', options)
   }
@@ -81,7 +71,23 @@ export interface Change {
 
 const byFd = (mount: FdArg): Text => ['/proc/self/fd/', mount]
 
-export const attributeChange = (change: AttributeChange, isRecursive: boolean): Change => ({
+/** The changes by what the methods of a mount are called with, which is checked. */
+export const changes = {
+  setAttributes: (_: MountKind, attributes: MountAttributes, options: ChangeOptions = {}): Change =>
+    attributeChange(parseSomeChange(attributes, 'attributes'), parseRecursive(options)),
+  setPropagation: (_: MountKind, propagation: Propagation, options: ChangeOptions = {}): Change =>
+    propagationChange(parseSomePropagation(propagation), parseRecursive(options)),
+  reconfigure: (kind: MountKind, options: ReconfigureOptions): Change =>
+    superblockChange(parseReconfigure(options, kind)),
+} as const
+
+function parseSomePropagation(value: Propagation): number {
+  const parsed = parsePropagation(value, 'propagation')
+  if (parsed === undefined) throw invalidArgType('propagation', 'string', value)
+  return parsed
+}
+
+const attributeChange = (change: AttributeChange, isRecursive: boolean): Change => ({
   title: 'set attributes',
   ofMount: true,
   calls: ['mountSetattr'],
@@ -98,7 +104,7 @@ export const attributeChange = (change: AttributeChange, isRecursive: boolean): 
   },
 })
 
-export const propagationChange = (propagation: number, isRecursive: boolean): Change => ({
+const propagationChange = (propagation: number, isRecursive: boolean): Change => ({
   title: 'set propagation',
   ofMount: true,
   calls: ['mountSetattr'],
@@ -115,7 +121,7 @@ export const propagationChange = (propagation: number, isRecursive: boolean): Ch
   },
 })
 
-export const superblockChange = ({ readonly, list }: SuperblockChange): Change => ({
+const superblockChange = ({ readonly, list }: SuperblockChange): Change => ({
   title: 'reconfigure',
   ofMount: false,
   calls: ['fsContext'],
@@ -150,7 +156,8 @@ export function planChange(reach: Reach, change: Change, features: Features, way
   return b.build()
 }
 
-function wayOf(change: Change, features: Features, rung: Host['rung']): Way {
+/** @throws RungError if neither serves */
+export function wayOf(change: Change, features: Features, rung: Host['rung']): Way {
   const absent = missing(features, change.calls)
   if (rung !== 'classic' && absent === undefined) return 'direct'
   const why = change.isRecursive ? 'mount(2) sets the attributes of one mount only' : undefined
@@ -168,7 +175,7 @@ export function* changeMount(host: Host, spot: Inside, change: Change): Flow<voi
     try {
       yield* withSpots(host, pool, { mount: spot as Spot }, function* ({ mount }): Flow<void> {
         const { reach } = mount as Inside
-        const statfs = way === 'classic' && change.repeats ? yield* statfsOf(host, reach) : 0
+        const statfs = mustLook(change, way) ? yield* statfsOf(host, reach) : 0
         yield { plan: planChange(reach, change, features, way, statfs), pool, abortable: false }
       })
       return
@@ -179,96 +186,25 @@ export function* changeMount(host: Host, spot: Inside, change: Change): Flow<voi
   }
 }
 
-function* statfsOf(host: Host, reach: Reach): Flow<number> {
+/** Whether mount(2) has to be told again what is to stay. */
+const mustLook = (change: Change, way: Way): boolean => way === 'classic' && change.repeats
+
+function planStatfs(reach: Reach, features: Features): { plan: Plan; step: Step } {
   const b = new PlanBuilder('look at the mount')
-  const step = c.fstatfs(reachSteps(b, reach, host.features), { report: true })
-  b.add(step)
-  const outcome = yield { plan: b.build(), pool: host.here().composing, abortable: false }
+  const step = c.fstatfs(reachSteps(b, reach, features), { report: true })
+  return { plan: b.add(step).build(), step }
+}
+
+/** The plans of a change, one after the other. */
+export function explainChange(reach: Reach, change: Change, features: Features, way: Way): Plan[] {
+  const look = mustLook(change, way) ? [planStatfs(reach, features).plan] : []
+  return [...look, planChange(reach, change, features, way)]
+}
+
+function* statfsOf(host: Host, reach: Reach): Flow<number> {
+  const { plan, step } = planStatfs(reach, host.features)
+  const outcome = yield { plan, pool: host.here().composing, abortable: false }
   return Number(outcome.report(step)!.readBigUInt64LE(statfsField.flags.offset))
-}
-
-/** Plan of an attach of a detached mount, or of a move of an attached one. */
-export function planAttach(
-  title: string,
-  reach: Reach,
-  attachment: Attachment,
-  kind: MountKind,
-  features: Features,
-): Plan {
-  const b = new PlanBuilder(title)
-  const mount = reachSteps(b, reach, features)
-  const root = rootOf(b, attachment.spot, features)
-  attachSteps(b, mount, attachment, root, kind)
-  return b.build()
-}
-
-/** Attaches or moves. @returns the target that it came to, and what is to be said of it */
-export function* attachMount(
-  host: Host,
-  title: string,
-  spot: Inside,
-  attachment: Attachment,
-  kind: MountKind,
-): Flow<{ readonly target: Spot; readonly notes: readonly string[] }> {
-  const { composing: pool } = host.here()
-  const { features } = host
-  const spots: { mount: Spot; target: Spot } = { mount: spot, target: attachment.spot }
-  try {
-    return yield* withSpots(host, pool, spots, function* ({ mount, target }) {
-      const { reach } = mount as Inside
-      const plan = planAttach(title, reach, { ...attachment, spot: target }, kind, features)
-      yield { plan, pool, abortable: false }
-      return { target, notes: plan.notes }
-    })
-  } catch (error) {
-    throw explainMountFailure(error, { target: attachment.spot }, features)
-  }
-}
-
-/** Plan of an unmount inside another mount, which is found again first. */
-export function planUnmountBelow(
-  reach: Extract<Reach, { kind: 'below' }>,
-  kind: MountKind,
-  claim: number,
-  way: UnmountWay,
-  features: Features,
-): Plan {
-  const b = new PlanBuilder('unmount')
-  const root = reachSteps(b, reach.above, features)
-  const parent = b.slot('parent')
-  const at = reach.path.lastIndexOf('/')
-  const name = reach.path.subarray(at + 1)
-  const subject = { option: mountOption, path: reach.path }
-  b.add(openPlace(parent, root, at < 0 ? Buffer.alloc(0) : reach.path.subarray(0, at), subject))
-  const dev = features.uniqueMountId ? undefined : reach.dev
-  const known = { name, mountId: reach.mountId, dev, claim: claim || undefined }
-  // who unmounts the outer mount next must not find it busy with our fds: so the answer comes at the end
-  unmountSteps(b, kind, known, parent, { ...way, early: false }, features)
-  return b.always(c.close(parent), c.chdir('/')).build()
-}
-
-/** Unmounts what is inside another mount. */
-export function* unmountInside(
-  host: Host,
-  spot: Inside,
-  kind: MountKind,
-  claim: number,
-  way: UnmountWay,
-): Flow<number | undefined> {
-  const { reaping: pool } = host.here()
-  const { features } = host
-  const path = spot.mount.path
-  try {
-    return yield* withSpots(host, pool, { mount: spot as Spot }, function* ({ mount }) {
-      const reach = (mount as Inside).reach as Extract<Reach, { kind: 'below' }>
-      const plan = planUnmountBelow(reach, kind, claim, way, features)
-      const outcome = yield { plan, pool, abortable: false }
-      return way.inotify === undefined ? undefined : watchOf(outcome)
-    })
-  } catch (error) {
-    const isExplained = error instanceof MountError && error.hint !== undefined
-    throw isExplained ? error : unmountFailure(error, path)
-  }
 }
 
 /** @throws Error ERR_INVALID_STATE inside a detached mount, where the kernel would answer EINVAL */

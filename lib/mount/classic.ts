@@ -11,7 +11,7 @@
  */
 import * as f from '../flags.js'
 import { outOfPeerGroup } from '../overlay/attributes.js'
-import { ownsSuperblock } from '../overlay/reap.js'
+import { endWaits } from '../overlay/reap.js'
 import { propagationNote } from '../overlay/rungs/rung.js'
 import * as c from '../program/calls.js'
 import { cwd, held, PlanBuilder } from '../program/plan.js'
@@ -51,7 +51,7 @@ function planAt(
   const visible = make(b, at)
   b.add(visible)
   const mount = open(b, 'mount', spot, root, isDirectory)
-  const gone = { endsSuperblock: ownsSuperblock(kind) }
+  const gone = { endsSuperblock: endWaits(kind) }
   b.undo(
     visible,
     root === undefined ? c.umount(spot.path, true, true, gone) : c.umount(byFd(mount), true, false, gone),

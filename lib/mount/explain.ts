@@ -4,7 +4,7 @@
  */
 import type { Features } from '../host/features.js'
 import type { RungChoice } from '../overlay/choose.js'
-import { Explanation } from '../overlay/explanation.js'
+import { Explanation, mayNotMount } from '../overlay/explanation.js'
 import { planDiscard } from '../overlay/reap.js'
 import type { Plan } from '../program/plan.js'
 import { type Known, type MadeMount, planBind } from './bind.js'
@@ -21,15 +21,13 @@ function explain<S extends TargetSpec | BindSpec>(
   plansOf: (way: Way, known: Known) => { readonly before: readonly Plan[]; readonly made: MadeMount },
 ): Explanation {
   const features = { ...found, mayMount: true }
-  const why = found.reasons['mayMount']
-  const may = found.mayMount ? [] : [`this process may not mount${why === undefined ? '' : `: ${why}`}`]
   const { way, notes } = chooseWay(needOf(spec), features, choice)
   const known = { features, isDirectory: true, mountFlags: 0, parents: false, notes }
   const { before, made } = plansOf(way, known)
   const userns = made.outputs.filter((of) => of === 'userns').length
   const left = before.flatMap(({ outputs }) => outputs).length + userns
   const after = left > 0 ? [planDiscard({ fds: Array(left).fill(0) })] : []
-  return new Explanation(way, [...before, made.plan, ...after], may)
+  return new Explanation(way, [...before, made.plan, ...after], mayNotMount(found))
 }
 
 /** Explains a call of mountBind. */

@@ -3,12 +3,12 @@
  * rest to operations.ts. How the mount stands is in standing.ts.
  */
 import { binding } from '../binding.js'
-import { invalidArgType, invalidArgValue } from '../errors.js'
-import { type MountAttributes, type Propagation, parsePropagation } from '../overlay/attributes.js'
+import type { MountAttributes, Propagation } from '../overlay/attributes.js'
 import type { RungName } from '../overlay/choose.js'
+import type { Explanation } from '../overlay/explanation.js'
 import { type Inode, writeMount } from '../overlay/handover-json.js'
 import type { Host } from '../overlay/host.js'
-import { insideOf, type NamespaceTarget, parseTarget as parseNamespaceTarget } from '../overlay/inside.js'
+import type { NamespaceTarget } from '../overlay/inside.js'
 import { ownsSuperblock, type UnmountWay } from '../overlay/reap.js'
 import { TeardownWatcher } from '../overlay/teardown.js'
 import type { PathLike } from '../path.js'
@@ -16,26 +16,20 @@ import { drive, driveSync, type Flow } from '../program/flow.js'
 import type { Trace } from '../program/pool.js'
 import { traced, tracedSync } from '../tracing.js'
 import type { Attachment } from './attach.js'
-import { parseSomeChange } from './attributes.js'
-import {
-  attributeChange,
-  type Change,
-  parseReconfigure,
-  propagationChange,
-  type ReconfigureOptions,
-  superblockChange,
-} from './change.js'
+import { type Change, changes, type ReconfigureOptions } from './change.js'
+import { explainOperation, type MountOperation } from './explain-operation.js'
 import { holders, holding, mustBeIdle } from './hold.js'
 import * as operations from './operations.js'
 import {
   type AttachOptions,
   type ChangeOptions,
+  isElsewhere,
   parseAttach,
-  parseRecursive,
+  parseElsewhere,
   parseWay,
   type UnmountOptions,
 } from './options.js'
-import { type Below, parseTarget } from './place.js'
+import type { Below } from './place.js'
 import { type MountState, Standing } from './standing.js'
 
 /**
@@ -143,20 +137,14 @@ export class Mount {
   }
 
   #parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
-    const spot = parseTarget(target, 'target')
-    const attachment = { ...parseAttach(options), spot, recursive: false }
+    const attachment = parseAttach(target, options)
     operations.mustBeDetached(this.standing)
     return attachment
   }
 
-  #attachElsewhere(to: NamespaceTarget, options: AttachOptions): Flow<void> {
-    const { target: path, namespace } = parseNamespaceTarget(to, 'target')
-    const { propagation, beneath } = parseAttach(options)
-    if (beneath) {
-      throw invalidArgValue('options.beneath', beneath, 'is for a target in the own mount namespace')
-    }
+  #attachElsewhere(target: NamespaceTarget, options: AttachOptions): Flow<void> {
+    const attachment = parseElsewhere(target, options)
     operations.mustBeDetached(this.standing)
-    const attachment = { path, inside: insideOf(path, namespace!), propagation }
     return operations.attachElsewhere(this.standing, this.#namespace, attachment)
   }
 
@@ -186,7 +174,7 @@ export class Mount {
   }
 
   #parseMove(target: PathLike | Below, options: AttachOptions): Attachment {
-    const attachment = { ...parseAttach(options), spot: parseTarget(target, 'target'), recursive: false }
+    const attachment = parseAttach(target, options)
     operations.mustBeMovable(this.standing)
     return attachment
   }
@@ -203,13 +191,12 @@ export class Mount {
    * @see mount_setattr(2), Linux 5.12
    */
   async setAttributes(attributes: MountAttributes, options: ChangeOptions = {}): Promise<void> {
-    const change = attributeChange(parseSomeChange(attributes, 'attributes'), parseRecursive(options))
-    return this.#change(change)
+    return this.#change(changes.setAttributes(this.standing.kind, attributes, options))
   }
 
   /** As `setAttributes`; blocks. */
   setAttributesSync(attributes: MountAttributes, options: ChangeOptions = {}): void {
-    this.#changeSync(attributeChange(parseSomeChange(attributes, 'attributes'), parseRecursive(options)))
+    this.#changeSync(changes.setAttributes(this.standing.kind, attributes, options))
   }
 
   /**
@@ -221,12 +208,12 @@ export class Mount {
    * @see mount_setattr(2), mount_namespaces(7)
    */
   async setPropagation(propagation: Propagation, options: ChangeOptions = {}): Promise<void> {
-    return this.#change(propagationChange(propagationOf(propagation), parseRecursive(options)))
+    return this.#change(changes.setPropagation(this.standing.kind, propagation, options))
   }
 
   /** As `setPropagation`; blocks. */
   setPropagationSync(propagation: Propagation, options: ChangeOptions = {}): void {
-    this.#changeSync(propagationChange(propagationOf(propagation), parseRecursive(options)))
+    this.#changeSync(changes.setPropagation(this.standing.kind, propagation, options))
   }
 
   /**
@@ -240,12 +227,12 @@ export class Mount {
    * @see fspick(2), Linux 5.2
    */
   async reconfigure(options: ReconfigureOptions): Promise<void> {
-    return this.#change(superblockChange(parseReconfigure(options, this.standing.kind)))
+    return this.#change(changes.reconfigure(this.standing.kind, options))
   }
 
   /** As `reconfigure`; blocks. */
   reconfigureSync(options: ReconfigureOptions): void {
-    this.#changeSync(superblockChange(parseReconfigure(options, this.standing.kind)))
+    this.#changeSync(changes.reconfigure(this.standing.kind, options))
   }
 
   #change(change: Change): Promise<void> {
@@ -337,6 +324,19 @@ export class Mount {
     return this.standing.released()
   }
 
+  /**
+   * What a call of another method would do: its plans, what they cost and what is to be said, as `explain` gives them of
+   * a mount. Nothing is done, and no right is needed. Symbolic links on the way are taken not to be there.
+   *
+   * @param operation the method's name
+   * @param args what it is called with
+   * @returns `rung` of a change is `'classic'` where mount(2) does it; else that of the mount
+   * @throws what the method throws before it does anything: TypeError, RangeError, RungError, Error ERR_INVALID_STATE
+   */
+  explain<O extends MountOperation>(operation: O, ...args: Parameters<Mount[O]>): Explanation {
+    return explainOperation(this.standing, operation, args)
+  }
+
   [Symbol.dispose](): void {
     if (this.#isThere) this.unmountSync()
   }
@@ -362,13 +362,4 @@ export class Mount {
     const uppers = inodes.flatMap((dev, i): Inode[] => (i % 2 === 0 ? [[dev, inodes[i + 1]!]] : []))
     return writeMount({ rung, kind, phase, target, mountId, unique, dev, ino, namespace, mark, uppers })
   }
-}
-
-const isElsewhere = (target: unknown): target is NamespaceTarget =>
-  typeof target === 'object' && target !== null && 'mountNamespace' in target
-
-function propagationOf(value: Propagation): number {
-  const parsed = parsePropagation(value, 'propagation')
-  if (parsed === undefined) throw invalidArgType('propagation', 'string', value)
-  return parsed
 }

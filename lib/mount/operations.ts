@@ -6,25 +6,19 @@ import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
 import { invalidState, MountError, movedOn } from '../errors.js'
 import type { Here } from '../overlay/host.js'
-import type { InsideBytes } from '../overlay/inside.js'
 import { MountLook } from '../overlay/presence.js'
 import { planCloseMount, type UnmountWay } from '../overlay/reap.js'
 import { watchOf } from '../overlay/teardown.js'
 import { unmountAttached } from '../overlay/unmount.js'
 import type { Flow } from '../program/flow.js'
 import { failedStep, type Outcome } from '../program/outcome.js'
-import type { Attachment } from './attach.js'
+import { type Attachment, attachMount } from './attach.js'
 import { planAttachInside } from './attach-namespace.js'
-import { attachMount, type Change, changeMount, mustBeChangeable, unmountInside } from './change.js'
-import { isInDetached, isInside, refreshed } from './place.js'
+import { type Change, changeMount, mustBeChangeable } from './change.js'
+import type { ElsewhereAttachment } from './options.js'
+import { isInDetached, isInside, type Reach, refreshed } from './place.js'
 import { attachedElsewhere, released, type Standing } from './standing.js'
-
-/** An attach in another mount namespace. */
-export interface ElsewhereAttachment {
-  readonly path: Buffer
-  readonly inside: InsideBytes
-  readonly propagation: number | undefined
-}
+import { unmountInside } from './unmount-inside.js'
 
 export function mustBeDetached({ phase }: Standing): void {
   if (phase === 'detached') return
@@ -108,18 +102,29 @@ export function* change(mount: Standing, what: Change): Flow<void> {
   yield* changeMount(mount.host, mount.spot(), what)
 }
 
+export function mustBeOurs({ phase }: Standing): void {
+  if (phase === 'released') throw released()
+}
+
+/** How a mount inside another is found. @throws Error ERR_INVALID_STATE if the outer one is detached */
+export function reachBelow(mount: Standing): Extract<Reach, { kind: 'below' }> {
+  const reach = mount.reach()
+  mustBeChangeable(reach)
+  return reach as Extract<Reach, { kind: 'below' }>
+}
+
 /** @returns the number of the watch, if `way` has an inotify instance */
 export function* unmount(mount: Standing, way: UnmountWay): Flow<number | undefined> {
   const { host, phase, namespace, namespaceFd, target } = mount
   const { mountId, dev, kind, claim } = mount.state
-  if (phase === 'released') throw released()
+  mustBeOurs(mount)
   if (phase === 'gone') return undefined
   if (mount.outer) return yield* unmountPlace(mount, way)
   const pool = namespaceFd === undefined ? host.reapingIn(namespace) : host.here().visiting
   if (phase === 'detached') {
     const fd = mount.closing()
     const closing = pool ?? host.here().reaping
-    return watchOf(yield { plan: planCloseMount(fd, claim, way), pool: closing, abortable: false })
+    return watchOf(yield { plan: planCloseMount(fd, claim, way, kind), pool: closing, abortable: false })
   }
   if (pool === undefined) throw attachedElsewhere()
   const attached = { target: target!, mountId, dev, kind, claim, namespace }
@@ -139,8 +144,7 @@ export function* unmount(mount: Standing, way: UnmountWay): Flow<number | undefi
 const isGone = ({ phase }: Standing): boolean => phase === 'gone'
 
 function* unmountPlace(mount: Standing, way: UnmountWay): Flow<number | undefined> {
-  const spot = mount.spot()
-  mustBeChangeable(spot.reach)
+  const spot = { ...mount.spot(), reach: reachBelow(mount) }
   const watch = yield* unmountInside(mount.host, spot, mount.kind, mount.claim, way)
   mount.ended()
   return watch

@@ -2,7 +2,16 @@
 import { invalidArgType, invalidArgValue } from '../errors.js'
 import { type Propagation, parsePropagation } from '../overlay/attributes.js'
 import { checkKeys } from '../overlay/call-options.js'
+import {
+  type InsideBytes,
+  insideOf,
+  type NamespaceTarget,
+  parseTarget as parseNamespaceTarget,
+} from '../overlay/inside.js'
 import type { UnmountWay } from '../overlay/reap.js'
+import type { PathLike } from '../path.js'
+import type { Attachment } from './attach.js'
+import { type Below, parseTarget } from './place.js'
 
 /** How `unmount` does it: umount2(2). */
 export interface UnmountOptions {
@@ -37,11 +46,36 @@ export interface ChangeOptions {
   recursive?: boolean
 }
 
-/** Checks the options of `attach` and `moveTo`, but for the target. */
-export function parseAttach(options: AttachOptions): { propagation: number | undefined; beneath: boolean } {
+/** An attach in another mount namespace. */
+export interface ElsewhereAttachment {
+  readonly path: Buffer
+  readonly inside: InsideBytes
+  readonly propagation: number | undefined
+}
+
+export const isElsewhere = (target: unknown): target is NamespaceTarget =>
+  typeof target === 'object' && target !== null && 'mountNamespace' in target
+
+function parseOptions(options: AttachOptions): { propagation: number | undefined; beneath: boolean } {
   const { propagation, beneath = false } = checkKeys(options, 'options', ['propagation', 'beneath'])
   if (typeof beneath !== 'boolean') throw invalidArgType('options.beneath', 'boolean', beneath)
   return { propagation: parsePropagation(propagation, 'options.propagation'), beneath }
+}
+
+/** Checks the arguments of `attach` and `moveTo`. */
+export function parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
+  const spot = parseTarget(target, 'target')
+  return { ...parseOptions(options), spot, recursive: false }
+}
+
+/** Checks the arguments of an `attach` in another mount namespace. */
+export function parseElsewhere(target: NamespaceTarget, options: AttachOptions): ElsewhereAttachment {
+  const { target: path, namespace } = parseNamespaceTarget(target, 'target')
+  const { propagation, beneath } = parseOptions(options)
+  if (beneath) {
+    throw invalidArgValue('options.beneath', beneath, 'is for a target in the own mount namespace')
+  }
+  return { path, inside: insideOf(path, namespace!), propagation }
 }
 
 /** Checks the options of a change. */

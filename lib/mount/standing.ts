@@ -54,7 +54,7 @@ interface Dropped {
 
 /** What a detached mount that is dropped without being unmounted leaves behind. */
 const dropped = new FinalizationRegistry<Dropped>(({ fd, host, state }) => {
-  host.later(planCloseMount(fd, state.claim, { early: false }))
+  host.later(planCloseMount(fd, state.claim, { early: false }, state.kind))
   const name = state.kind === 'overlay' || state.kind === 'clone' ? 'Rootfs' : 'Mount'
   process.emitWarning(`a detached ${name} was garbage collected without unmount()`, {
     code: `OVERLAYFD_${name.toUpperCase()}_DROPPED`,

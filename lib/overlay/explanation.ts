@@ -62,6 +62,12 @@ export class Explanation {
   }
 }
 
+/** What is to be said where this process could not do what is explained. */
+export const mayNotMount = ({ mayMount, reasons }: Features): string[] => {
+  const why = reasons['mayMount']
+  return mayMount ? [] : [`this process may not mount${why === undefined ? '' : `: ${why}`}`]
+}
+
 /** A stand-in: every layer on one mount, none of them a symbolic link, nothing cached. */
 function assumeSeen(spec: StackSpec): Seen[] {
   return spec.layers.map((layer, i) => {
@@ -82,8 +88,7 @@ export function explainOverlay(
 ): Explanation {
   const { stack, mount } = spec
   const features = withChanges(found, { mayMount: true })
-  const why = found.reasons['mayMount']
-  const notes = found.mayMount ? [] : [`this process may not mount${why === undefined ? '' : `: ${why}`}`]
+  const notes = mayNotMount(found)
   const need = {
     idmap: stack.idmap !== undefined,
     detached: mount.target === undefined,

@@ -32,6 +32,12 @@ export type MountKind = 'overlay' | 'clone' | 'bind' | 'tmpfs'
 /** Whether the superblock is the mount's own, and goes with it; a clone's is that of what it is a clone of. */
 export const ownsSuperblock = (kind: MountKind): boolean => kind === 'overlay' || kind === 'tmpfs'
 
+/**
+ * Whether the end of its superblock waits for a grace period: that of an overlay, which unmounts its layers
+ * (kern_unmount_array). That of a tmpfs waits for none (Linux 6.18).
+ */
+export const endWaits = (kind: MountKind): boolean => kind === 'overlay'
+
 /** An attached mount, as it was when it was made. */
 export interface Attached {
   readonly target: Buffer
@@ -44,7 +50,6 @@ export interface Attached {
   readonly namespace: number
 }
 
-/** How a mount is taken down. */
 /** What of a mount its plan is about: known, or as holes. */
 interface Known {
   readonly above: PathText
@@ -55,6 +60,7 @@ interface Known {
   readonly claim: number | Hole | undefined
 }
 
+/** How a mount is taken down. */
 export interface UnmountWay {
   readonly lazy: boolean
   /** who waits is answered when the mount has left the namespace, and its superblock goes afterwards */
@@ -77,13 +83,14 @@ export function planUnmount(
   // an id that may be reused is not enough
   if (!features.uniqueMountId) fills.push(dev)
   if (claim !== 0) fills.push(BigInt(claim))
-  const { lazy, early, inotify = -1 } = way
+  const { lazy, early, inotify = -2 } = way
   const shape =
     (ownsSuperblock(mount.kind) ? 1 : 0) |
-    (claim ? 2 : 0) |
-    (lazy ? 4 : 0) |
-    (early ? 8 : 0) |
-    ((inotify + 1) << 4)
+    (endWaits(mount.kind) ? 2 : 0) |
+    (claim ? 4 : 0) |
+    (lazy ? 8 : 0) |
+    (early ? 16 : 0) |
+    ((inotify + 2) << 5)
   let plans = cached.get(features)
   if (plans === undefined) {
     plans = new Map()
@@ -165,7 +172,7 @@ export function unmountSteps(
   const subject = about('target', name)
   const expect: Expectation[] = [{ field: statxField.mountId, value: mountId }]
   if (dev !== undefined) expect.push({ field: statxField.dev, value: dev })
-  const endsSuperblock = ownsSuperblock(kind)
+  const endsSuperblock = endWaits(kind)
   const pins = pinsSuperblock(kind, way)
   const check = { expect, report: true, subject }
   const pin = b.slot('mount')
@@ -196,9 +203,10 @@ export function planCloseMount(
   fd: number,
   claim: number,
   { early, inotify }: Omit<UnmountWay, 'lazy'>,
+  kind: MountKind = 'overlay',
 ): Plan {
   const b = new PlanBuilder('close detached mount')
-  const mount = b.input('mount', fd, 'superblock')
+  const mount = b.input('mount', fd, endWaits(kind) ? 'superblock' : 'tree')
   if (inotify !== undefined) b.add(watchStep(inotify, ['/proc/self/fd/', mount, '/.']))
   if (claim === 0) return b.add(c.close(mount)).build()
   const retired = c.retireClaim(claim, { answers: early })

@@ -6,7 +6,8 @@
  *   open_tree(OPEN_TREE_CLONE), open_tree_attr   1 write   its close, while it is detached: 1 write, 1 grace period
  *   fsmount                                      none      its close, while it is detached: 1 write, 2 grace periods
  *                                                          (1 of an image of erofs: the overlay that was made of it
- *                                                          has a clone, with which its superblock ends)
+ *                                                          has a clone, with which its superblock ends; and of a
+ *                                                          tmpfs, whose superblock's end waits for nothing)
  *   move_mount, mount                            1 write   (a remount of one mount's flags: none)
  *   mount_setattr with a propagation             1 write
  *   fsconfig CMD_CREATE that fails               1 grace period: the clones of layers' mounts go
@@ -35,8 +36,8 @@ class Counter {
   grace = 0
   /** fd of a mount that is attached nowhere → grace periods that its close takes */
   readonly #detached = new Map<number, number>()
-  /** contexts of erofs */
-  readonly #images = new Set<number>()
+  /** contexts of erofs and tmpfs */
+  readonly #light = new Set<number>()
   /** names that something was mounted on */
   readonly #places = new Set<string>()
 
@@ -50,8 +51,8 @@ class Counter {
       this.writes++
       this.grace++
     }
-    if (name === 'fsopen' && args.startsWith('"erofs"')) this.#images.add(fdOf(result))
-    if (name === 'fsmount') this.#detached.set(fdOf(result), this.#images.has(fdOf(args)) ? 1 : 2)
+    if (name === 'fsopen' && /^"(erofs|tmpfs)"/.test(args)) this.#light.add(fdOf(result))
+    if (name === 'fsmount') this.#detached.set(fdOf(result), this.#light.has(fdOf(args)) ? 1 : 2)
     if (name === 'umount2') this.grace += overlays ? 2 : 1
     if (name === 'close') {
       const grace = this.#detached.get(fdOf(args)) ?? 0
@@ -59,7 +60,7 @@ class Counter {
       this.grace += grace
     }
     if (name === 'close' || name === 'move_mount') this.#detached.delete(fdOf(args))
-    if (name === 'close') this.#images.delete(fdOf(args))
+    if (name === 'close') this.#light.delete(fdOf(args))
     if (isTree.test(name) || name === 'move_mount' || name === 'umount2') this.writes++
     if (name === 'mount' && !args.includes('MS_REMOUNT')) this.writes++
     if (name === 'mount_setattr' && /propagation=[^0]/.test(args)) this.writes++
