@@ -3,6 +3,7 @@ import { invalidArgValue } from '../errors.js'
 import type { Features } from '../host/features.js'
 import type { RungName } from '../overlay/choose.js'
 import { Explanation, mayNotMount } from '../overlay/explanation.js'
+import { isElsewhere } from '../overlay/inside.js'
 import {
   ownsSuperblock,
   planCloseMount,
@@ -25,7 +26,7 @@ import {
   planAttachElsewhere,
   reachBelow,
 } from './operations.js'
-import { isElsewhere, parseAttach, parseElsewhere, parseWay } from './options.js'
+import { parseAttach, parseElsewhere, parseWay } from './options.js'
 import type { Standing } from './standing.js'
 import { planUnmountBelow } from './unmount-inside.js'
 

@@ -8,7 +8,7 @@ import type { RungName } from '../overlay/choose.js'
 import type { Explanation } from '../overlay/explanation.js'
 import { type Inode, writeMount } from '../overlay/handover-json.js'
 import type { Host } from '../overlay/host.js'
-import type { NamespaceTarget } from '../overlay/inside.js'
+import { isElsewhere, type NamespaceTarget } from '../overlay/inside.js'
 import { ownsSuperblock, type UnmountWay } from '../overlay/reap.js'
 import { TeardownWatcher } from '../overlay/teardown.js'
 import type { PathLike } from '../path.js'
@@ -23,7 +23,6 @@ import * as operations from './operations.js'
 import {
   type AttachOptions,
   type ChangeOptions,
-  isElsewhere,
   parseAttach,
   parseElsewhere,
   parseWay,

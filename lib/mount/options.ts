@@ -53,9 +53,6 @@ export interface ElsewhereAttachment {
   readonly propagation: number | undefined
 }
 
-export const isElsewhere = (target: unknown): target is NamespaceTarget =>
-  typeof target === 'object' && target !== null && 'mountNamespace' in target
-
 function parseOptions(options: AttachOptions): { propagation: number | undefined; beneath: boolean } {
   const { propagation, beneath = false } = checkKeys(options, 'options', ['propagation', 'beneath'])
   if (typeof beneath !== 'boolean') throw invalidArgType('options.beneath', 'boolean', beneath)

@@ -39,6 +39,9 @@ export interface NamespaceTarget {
   mountNamespace: MountNamespace
 }
 
+export const isElsewhere = (target: unknown): target is NamespaceTarget =>
+  typeof target === 'object' && target !== null && 'mountNamespace' in target
+
 /** As it is planned: each may be a hole. */
 export interface Inside {
   /** a path that opens the namespace, in the caller's own */

@@ -17,6 +17,7 @@ import { checkCall, checkKeys } from './call-options.js'
 import { attachStage, makeDirectory, type Stage } from './group-stage.js'
 import { enterGroup, forgetGroup, type Group, type Member } from './group-table.js'
 import type { Host } from './host.js'
+import { isElsewhere } from './inside.js'
 import { MountLook } from './presence.js'
 import { unmountAttached } from './unmount.js'
 
@@ -66,6 +67,13 @@ export class MountGroup implements Group {
 
   /** @internal Checks the target at once, and does nothing else before it is driven. */
   static openFlow(host: Host, target: PathLike): Flow<MountGroup> {
+    if (isElsewhere(target)) {
+      throw invalidArgValue(
+        'target',
+        target,
+        'must be a path: a group is in the mount namespace of the caller',
+      )
+    }
     const path = absolute(cString(target, 'target').subarray(0, -1))
     if (splitLast(path) === undefined) {
       throw invalidArgValue('target', target, "must be a directory below '/' and not end in '..'")

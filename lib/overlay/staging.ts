@@ -23,7 +23,6 @@ import {
   type Expectation,
   type FdArg,
   type HeldFd,
-  type Register,
   type Slot,
   type Step,
   statxField,
@@ -74,17 +73,15 @@ export function planStaging(): Plan {
     b.add(c.openat(slot, dir, path, flags, { subject }))
     return slot
   }
-  const node: [typeof statxField.ino | typeof statxField.dev, Register][] = [
-    [statxField.ino, b.register('root.ino')],
-    [statxField.dev, b.register('root.dev')],
-  ]
-  const expect = node.map(([field, value]): Expectation => ({ field, value }))
+  // the directory and the mount: the root of a chroot may be a bind mount of the namespace's root
+  const fields = [statxField.ino, statxField.dev, statxField.mountId] as const
+  const node = fields.map((field) => ({ field, register: b.register(`root.${field.name}`) }))
+  const expect = node.map(({ field, register }): Expectation => ({ field, value: register }))
   const namespace = 'thread-self/ns/mnt'
   const home = open('home', cwd, `/proc/${namespace}`, f.O_RDONLY)
   const proc = open('/proc/self/fd', cwd, '/proc/self/fd', f.O_PATH | f.O_DIRECTORY)
   const above = open('/', cwd, '/', f.O_PATH | f.O_DIRECTORY)
-  const remember = node.map(([field, register]) => ({ field, register }))
-  b.add(c.statxFd(above, false, { remember }), c.close(above))
+  b.add(c.statxFd(above, false, { remember: node }), c.close(above))
   b.add(c.unshare(f.CLONE_NEWNS, { subject }))
   const inside = open('staging', cwd, `/proc/${namespace}`, f.O_RDONLY)
   const fs = b.slot('tmpfs')

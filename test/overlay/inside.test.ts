@@ -4,10 +4,10 @@
  */
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { explain, LayerStack, Mounter, type NamespaceTarget, Rootfs, RungError } from '../../lib/index.js'
-import { type Container, namespaceOf, startContainer } from '../support/container.js'
-import { settled, threads } from '../support/counts.js'
+import { type Container, startContainer, strays } from '../support/container.js'
+import { settled } from '../support/counts.js'
 import { watch } from '../support/left.js'
 import { mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
@@ -21,13 +21,6 @@ const inside = (container: Container, path = '/rootfs'): NamespaceTarget => ({
   path,
   mountNamespace: { pid: container.pid },
 })
-
-/** No thread of ours has stayed anywhere else. */
-const allHome = (t: Test) => {
-  const ours = [...threads()].filter(([tid, name]) => tid === process.pid || name.startsWith('ofd-'))
-  const strays = ours.filter(([tid]) => namespaceOf(tid) !== namespaceOf())
-  t.same(strays, [], 'every thread is where it was')
-}
 
 for (const way of fdWays) {
   for (const propagation of propagations) {
@@ -65,7 +58,7 @@ for (const way of fdWays) {
           await form.unmount(rootfs)
         }
         t.same(table(), before)
-        allHome(t)
+        t.same(strays(), [], 'every thread is where it was')
         await mounter.close()
         t.same(await left({ threads: true }), [])
       })
@@ -129,7 +122,7 @@ t.test('the host’s table during many mounts', privileged, async (t) => {
   t.equal(most, 0, `the longest excess in ${samples} samples`)
   t.ok(samples > 20, `${samples}`)
   await stack.close()
-  allHome(t)
+  t.same(strays(), [], 'every thread is where it was')
 })
 
 t.test('create makes the target there, and takes it away there', privileged, async (t) => {
@@ -160,7 +153,7 @@ t.test('create makes the target there, and takes it away there', privileged, asy
   t.same(readdirSync(area.path('again')), [], 'made here, and gone here')
   t.ok(existsSync(area.path('f/file')) && existsSync(name), 'what has the same name here stays')
   await stack.close()
-  allHome(t)
+  t.same(strays(), [], 'every thread is where it was')
 })
 
 t.test('attached later', privileged, async (t) => {
@@ -259,7 +252,7 @@ t.test('a container that has ended', privileged, async (t) => {
   })
   closeSync(other)
   await stack.close()
-  allHome(t)
+  t.same(strays(), [], 'every thread is where it was')
 })
 
 t.test('rung classic', privileged, async (t) => {

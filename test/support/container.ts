@@ -8,6 +8,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
+import { threads } from './counts.js'
 import { type Mount, mounts } from './mountinfo.js'
 import { isPrivileged } from './needs.js'
 import type { Teardown } from './scratch.js'
@@ -24,13 +25,24 @@ export interface Container {
   stop(): Promise<void>
 }
 
+export interface ContainerOptions {
+  /** whether /proc is mounted in it */
+  readonly proc?: boolean
+  /** in a user namespace of its own, whose root is this process's user */
+  readonly userns?: boolean
+  /** run in it before it is ready */
+  readonly script?: string
+}
+
 const bound = '/bin /sbin /usr /lib /lib32 /lib64 /libx32'
 
 export const startContainer = async (
   t: Teardown,
-  { proc = true, script = '' }: { proc?: boolean; script?: string } = {},
+  { proc = true, userns = false, script = '' }: ContainerOptions = {},
 ): Promise<Container> => {
   if (!isPrivileged) throw new Error('container: only in a test that needs `privileged` (needs.ts)')
+  // procfs belongs to the user namespace of the pid namespace
+  const mountProc = userns ? 'mount -n --rbind /proc /mnt/proc' : 'mount -n -t proc proc /mnt/proc'
   const setUp = `
     set -e
     mount -n -t tmpfs -o mode=755 container /mnt
@@ -39,14 +51,15 @@ export const startContainer = async (
       elif [ -d $each ]; then mkdir /mnt$each; mount -n --bind -o ro $each /mnt$each; fi
     done
     mkdir /mnt/old /mnt/proc /mnt/rootfs /mnt/tmp
-    ${proc ? 'mount -n -t proc proc /mnt/proc' : ''}
+    ${proc ? mountProc : ''}
     cd /mnt
     pivot_root . old
     umount -n -l old
     ${script}
     echo ready
     exec cat`
-  const child = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', setUp], {
+  const mapped = userns ? ['--user', '--map-root-user'] : []
+  const child = spawn('unshare', [...mapped, '-m', '--propagation', 'private', 'sh', '-c', setUp], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   const ended = once(child, 'exit')
@@ -74,3 +87,10 @@ export const startContainer = async (
 /** Which mount namespace a thread of this process is in. */
 export const namespaceOf = (tid: number | string = 'self'): number =>
   statSync(tid === 'self' ? '/proc/thread-self/ns/mnt' : `/proc/self/task/${tid}/ns/mnt`).ino
+
+/** The owned threads of this process, and its main one, that are in another mount namespace than the caller. */
+export const strays = (): string[] =>
+  [...threads()]
+    .filter(([tid, name]) => tid === process.pid || name.startsWith('ofd-'))
+    .filter(([tid]) => namespaceOf(tid) !== namespaceOf())
+    .map(([tid, name]) => `${name} ${tid}`)
