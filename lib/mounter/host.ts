@@ -235,6 +235,10 @@ export class MounterHost implements Host {
     return stage.enter()
   }
 
+  forgetStage(namespace: number, stage: Stage): void {
+    if (this.#stages.get(namespace) === stage) this.#stages.delete(namespace)
+  }
+
   reapingFor(namespace: number): { pool: Pool; isHome: boolean } {
     const home = this.#pools.get(namespace)
     return { pool: (home ?? this.here()).reaping, isHome: home !== undefined }

@@ -27,6 +27,8 @@ export interface StageOwner {
   discard(leftovers: Leftovers): void
   /** a pool for closing, and whether it is in the stage's own mount namespace */
   reapingFor(namespace: number): { readonly pool: Pool; readonly isHome: boolean }
+  /** who needs one next makes another */
+  forgetStage(namespace: number, stage: Stage): void
 }
 
 export class Stage {
@@ -149,10 +151,13 @@ export class Stage {
   }
 
   #end(): void {
-    if (this.#staging === undefined || this.waiting) return
-    const { home, inside, outside, root, proc } = this.#staging
-    this.#staging = undefined
-    this.#owner.discard({ fds: [home, inside, outside, root, proc].map(({ fd }) => fd) })
+    if (this.waiting) return
+    if (this.#staging !== undefined) {
+      const { home, inside, outside, root, proc } = this.#staging
+      this.#staging = undefined
+      this.#owner.discard({ fds: [home, inside, outside, root, proc].map(({ fd }) => fd) })
+    }
+    this.#owner.forgetStage(this.#namespace, this)
   }
 }
 

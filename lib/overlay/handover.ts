@@ -8,8 +8,9 @@
  *               statmount(2); before Linux 6.8 mountinfo                  if not: is that one still there, and where?
  *   take        statx of the fd, of its "..", and of "/"; fstatfs         a detached mount's root?
  *               fcntl(F_DUPFD_CLOEXEC)                                    the handle's own, close-on-exec
+ *               mount_setattr that changes nothing                        and no root of another mount namespace?
  *
- * Nothing is mounted, moved or unmounted here, whatever the JSON says.
+ * Nothing is mounted, moved, changed or unmounted here, whatever the JSON says.
  */
 import { binding } from '../binding.js'
 import { invalidArgValue, invalidState, MountError } from '../errors.js'
@@ -19,6 +20,7 @@ import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
 import { type Outcome, UnexpectedError } from '../program/outcome.js'
 import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
+import type { Pool } from '../program/pool.js'
 import { type Identity, identityOf } from '../program/result.js'
 import { type Register, type Step, statfsField, statxField } from '../program/step.js'
 import { splitLast } from './bytes.js'
@@ -255,6 +257,21 @@ export function planTake(fd: number, unique: boolean): TakePlan {
   return { plan: b.build(), identity, root, statfs }
 }
 
+/** No right to mount here: then the mount cannot be attached either. No such call, or a filter. */
+const cannotTell = [1, 38]
+
+/**
+ * The root of another mount namespace is its own ".." too. There the kernel lets nobody set attributes who is elsewhere
+ * (EINVAL; Linux 6.18). What is set here is so already: `nodev` is of the mount alone, unlike `readonly` in statfs(2).
+ */
+export function planTryOut(fd: number, flags: number): Plan {
+  const b = new PlanBuilder('take rootfs')
+  const attr = (flags & f.ST_NODEV) === 0 ? { clear: f.MOUNT_ATTR_NODEV } : { set: f.MOUNT_ATTR_NODEV }
+  return b
+    .add(c.mountSetattr(held(fd, 'mount'), attr, { subject: { option: 'fd' }, tolerate: cannotTell }))
+    .build()
+}
+
 /** By calls that have not ended: each would close the number, and the second one somebody else's. */
 const taking = new Set<number>()
 
@@ -286,11 +303,16 @@ function* takeGiven(host: Host, fd: number): Flow<MountState> {
   }
   const { mountId, dev, ino } = identityOf(outcome.report(identity)!)
   const [own] = outcome.outputs as [number]
-  const { isOverlay, isReadOnly } = kindOf(outcome.report(statfs)!)
+  const { isOverlay, flags } = kindOf(outcome.report(statfs)!)
   const isOwnRoot = identityOf(outcome.report(root)!).mountId === mountId
-  if (isOwnRoot || !(isOverlay || isReadOnly)) {
+  try {
+    if (isOwnRoot) throw refuse(fd, attached)
+    if (!isOverlay && (flags & f.ST_RDONLY) === 0)
+      throw refuse(fd, 'it is no overlay, and no read-only clone of a layer')
+    if (host.features.mountSetattr) yield* tryOut(pool, own, flags, fd)
+  } catch (error) {
     binding.closeOwned(own)
-    throw refuse(fd, isOwnRoot ? attached : 'it is no overlay, and no read-only clone of a layer')
+    throw error
   }
   binding.close(fd)
   const kind = isOverlay ? 'overlay' : 'clone'
@@ -300,12 +322,18 @@ function* takeGiven(host: Host, fd: number): Flow<MountState> {
 
 const attached = 'its mount is attached'
 
-function kindOf(statfs: Buffer): { isOverlay: boolean; isReadOnly: boolean } {
-  const field = ({ offset }: { offset: number }) => statfs.readBigUInt64LE(offset)
-  return {
-    isOverlay: field(statfsField.type) === overlayMagic,
-    isReadOnly: (field(statfsField.flags) & BigInt(f.ST_RDONLY)) !== 0n,
+function* tryOut(pool: Pool, own: number, flags: number, fd: number): Flow<void> {
+  try {
+    yield { plan: planTryOut(own, flags), pool, abortable: true }
+  } catch (error) {
+    if (!(error instanceof MountError) || error.code !== 'EINVAL') throw error
+    throw refuse(fd, 'its mount is the root of another mount namespace')
   }
+}
+
+function kindOf(statfs: Buffer): { isOverlay: boolean; flags: number } {
+  const field = ({ offset }: { offset: number }) => statfs.readBigUInt64LE(offset)
+  return { isOverlay: field(statfsField.type) === overlayMagic, flags: Number(field(statfsField.flags)) }
 }
 
 const refuse = (fd: number, why: string): TypeError =>

@@ -77,6 +77,28 @@ t.test('trim() lets go of namespaces that the caller has left', privileged, asyn
   t.same({ stdout, stderr }, { stdout: '0\n', stderr: '' })
 })
 
+t.test('staging namespaces are forgotten with what was in them', privileged, async (t) => {
+  const area = scratch(t)
+  const { stdout, stderr } = await runModule(`
+    import { queryObjects } from 'node:v8'
+    import { Mounter } from '${dist('index.js')}'
+    import { Stage } from '${dist('mounter/stage.js')}'
+    import { unshare, CLONE_NEWNS } from '${dist('sys.js')}'
+    const mounter = new Mounter({ rung: 'staged', threads: 1, reapers: 1 })
+    for (let i = 0; i < 5; i++) {
+      unshare(CLONE_NEWNS)
+      const stack = await mounter.open({ lowerdir: ${JSON.stringify(area.layers(2))} })
+      await (await stack.mount({})).unmount()
+      await stack.close()
+      await mounter.trim()
+    }
+    console.log(queryObjects(Stage))
+    await mounter.close()
+  `)
+  // something of the last one may be on the stack still
+  t.match(stdout, /^[01]\n$/, stderr)
+})
+
 t.test('a /proc that names another namespace is not believed', privileged, async (t) => {
   const area = scratch(t)
   const lowerdir = area.layers(2)

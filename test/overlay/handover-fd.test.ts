@@ -10,7 +10,9 @@ import t from 'tap'
 import { Mounter, Rootfs } from '../../lib/index.js'
 import * as sys from '../../lib/sys.js'
 import { dist, environment } from '../support/child.js'
+import { startContainer } from '../support/container.js'
 import { watch } from '../support/left.js'
+import { optionsAt } from '../support/mount-forms.js'
 import { isBelow, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
 import { propagations, withPropagation } from '../support/peers.js'
@@ -177,6 +179,19 @@ t.test('a worker that ends closes what it has taken over', privileged, async (t)
   t.same(await left(), [])
 })
 
+for (const nodev of [true, false]) {
+  t.test(`a clone of a layer keeps its attributes: ${nodev}`, privileged, async (t) => {
+    const area = scratch(t)
+    const attributes = { nodev, noexec: true }
+    const fd = (await new Mounter().mount({ lowerdir: area.layers(1), attributes })).release() as number
+    const rootfs = await Rootfs.fromFd(fd)
+    const target = area.mkdir('t')
+    await rootfs.attach(target)
+    t.same(optionsAt(target), { '': nodev ? 'ro,nodev,noexec,relatime' : 'ro,noexec,relatime' })
+    await rootfs.unmount()
+  })
+}
+
 t.test('a clone of a layer', privileged, async (t) => {
   const area = scratch(t)
   const fd = (await new Mounter().mount({ lowerdir: area.layers(1) })).release() as number
@@ -200,6 +215,8 @@ t.test('what is none is refused, and stays the caller’s', privileged, async (t
   const tmpfs = sys.fsmount(fs)
   closeSync(fs)
   mkdirSync(area.path('d'))
+  // as a clone of a layer is
+  const other = await startContainer(t, { script: 'mount -n -o remount,bind,ro,nodev /' })
   const fds: [string, number, RegExp][] = [
     ['a file', openSync(area.path('layers/0/fs/each'), 'r'), /no root of a mount/],
     ['a directory', openSync(area.path('d'), 'r'), /no root of a mount/],
@@ -208,6 +225,7 @@ t.test('what is none is refused, and stays the caller’s', privileged, async (t
     ['another detached mount', tmpfs, /no overlay, and no read-only clone/],
     ['the root directory', openSync('/', 'r'), /its mount is attached/],
     ['a pipe', spawnedPipe(), /no root of a mount/],
+    ['the root of another namespace', openSync(`/proc/${other.pid}/root`, 'r'), /root of another mount name/],
   ]
   for (const [name, fd, message] of fds) {
     const error = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message }
@@ -224,6 +242,7 @@ t.test('what is none is refused, and stays the caller’s', privileged, async (t
   const own = detached.release() as number
   await t.rejects(Rootfs.fromFd(own, aborted), { message: 'enough' })
   await (await Rootfs.fromFd(own, { mounter })).unmount()
+  t.match(other.mounts()[0]!.attributes, ['ro', 'nodev'], 'its attributes are as they were')
   await attached.unmount()
 })
 
