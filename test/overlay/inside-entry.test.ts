@@ -2,9 +2,7 @@
  * The way into another mount namespace, and back: namespaces that belong to other user namespaces, processes that are
  * in a chroot (the caller, or the one that was named), pidfds, and numbers of processes that are used again.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { openSync, readlinkSync, writeFileSync } from 'node:fs'
+import { openSync, readlinkSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { LayerStack, Mounter, MountGroup, type NamespaceTarget } from '../../lib/index.js'
 import { dist, type Ended, run } from '../support/child.js'
@@ -177,52 +175,68 @@ t.test('a process that is in a chroot, with a /proc of its own', privileged, asy
   await stack.close()
 })
 
-/** A process in a mount namespace of its own; with a number of the past, if it can be had. */
-const spawnAs = async (t: Test, number?: number): Promise<ChildProcess> => {
-  for (let i = 0; ; i++) {
-    if (number !== undefined) writeFileSync('/proc/sys/kernel/ns_last_pid', String(number - 1))
-    const own = ['-m', '--propagation', 'private', 'sh', '-c', 'mkdir -p "$0"; echo; exec cat', '/mnt/rootfs']
-    const made = spawn('unshare', own, { stdio: ['pipe', 'pipe', 'inherit'] })
-    t.teardown(() => made.kill('SIGKILL'))
-    await once(made.stdout, 'data')
-    if (number === undefined || made.pid === number || i === 50) return made
-    await end(made)
+/** In a pid namespace where nobody else starts processes. */
+const reuse = `
+  import { spawn } from 'node:child_process'
+  import { once } from 'node:events'
+  import { openSync, readFileSync, writeFileSync } from 'node:fs'
+  import { LayerStack } from ${JSON.stringify(dist('index.js'))}
+  const [lowerdir, path, other] = JSON.parse(process.argv[1])
+  const start = async () => {
+    const own = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', 'echo; exec cat'])
+    await once(own.stdout, 'data')
+    return own
   }
-}
-const end = async (process: ChildProcess): Promise<void> => {
-  const ended = once(process, 'exit')
-  process.kill('SIGKILL')
-  await ended
-}
+  const end = async (own) => {
+    own.kill('SIGKILL')
+    await once(own, 'exit')
+  }
+  const seen = []
+  const stack = await LayerStack.open({ lowerdir })
+  const first = await start()
+  const { pid } = first
+  const has = () => readFileSync('/proc/' + pid + '/mountinfo', 'utf8').split('\\n')
+    .filter((line) => line.includes(' - overlay overlayfd:')).map((line) => line.split(' ')[4]).join()
+  const namespace = openSync('/proc/' + pid + '/ns/mnt', 'r')
+  const before = await stack.mount({ target: { path, mountNamespace: { pid } } })
+  await end(first)
+  let second
+  do {
+    if (second) await end(second)
+    writeFileSync('/proc/sys/kernel/ns_last_pid', String(pid - 1))
+    second = await start()
+  } while (second.pid !== pid)
+  seen.push(has())
+  const byFd = await stack.mount({ target: { path: other, mountNamespace: namespace } })
+  seen.push(has())
+  const byNumber = await stack.mount({ target: { path, mountNamespace: { pid } } })
+  seen.push(has())
+  await before.unmount()
+  await byFd.unmount()
+  seen.push(has())
+  await byNumber.unmount()
+  seen.push(has())
+  await end(second)
+  await stack.close()
+  console.log(JSON.stringify(seen))`
 
 t.test('the number of a process is used again', privileged, async (t) => {
   const area = scratch(t)
-  const stack = await LayerStack.open({ lowerdir: area.layers(2) })
   const path = area.mkdir('rootfs')
-  const first = await spawnAs(t)
-  const pid = first.pid as number
-  const namespace = openSync(`/proc/${pid}/ns/mnt`, 'r')
-  const before = await stack.mount({ target: { path, mountNamespace: { pid } } })
-  await end(first)
-  const second = await spawnAs(t, pid)
-  t.equal(second.pid, pid)
-  const has = () => overlays(pid).map(({ target }) => String(target))
-  t.same(has(), [])
-  const byFd = await stack.mount({ target: { path: area.mkdir('other'), mountNamespace: namespace } })
-  t.same(has(), [], 'an fd is of the namespace that it was opened for')
-  const byNumber = await stack.mount({ target: { path, mountNamespace: { pid } } })
-  t.same(has(), [path], 'a number is whose it is by now')
-  await before.unmount()
-  await byFd.unmount()
-  t.same(
-    has(),
-    [path],
+  const argument = JSON.stringify([area.layers(2), path, area.mkdir('other')])
+  const node = [process.execPath, '--input-type=module', '--eval', reuse, argument]
+  const { status, stdout, stderr } = await run('unshare', ['--pid', '--fork', '--mount-proc', ...node])
+  t.same([status, stderr], [0, ''])
+  const [fresh, byFd, byNumber, handles, last] = JSON.parse(stdout)
+  t.equal(fresh, '')
+  t.equal(byFd, '', 'an fd is of the namespace that it was opened for')
+  t.equal(byNumber, path, 'a number is whose it is by now')
+  t.equal(
+    handles,
+    path,
     'a handle takes down what it has mounted, at the same path in a namespace that has ended',
   )
-  await byNumber.unmount()
-  t.same(has(), [])
-  await end(second)
-  await stack.close()
+  t.equal(last, '')
 })
 
 t.test('a group has no other namespace', privileged, async (t) => {
