@@ -13,7 +13,8 @@
         "native/pools.cc",
         "native/userns.cc",
         "native/fsids.cc",
-        "native/claims.cc"
+        "native/claims.cc",
+        "native/claims_js.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_GNU_SOURCE"],

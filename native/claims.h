@@ -7,9 +7,13 @@
 // mount does. Whether the mount of a claim in the way is still there is for lib/ to find out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
+
+using Inode = std::pair<uint64_t, uint64_t>;  // its device, and its number there
 
 struct ClaimedMount {
   uint64_t id, device, mount_namespace;
@@ -27,10 +31,17 @@ ClaimInTheWay AddToClaim(uint64_t claim, uint64_t device, uint64_t inode);
 void SettleClaim(uint64_t claim, const ClaimedMount& mount);
 // The claim of a mount that is attached already, with these directories as far as no other claim
 // has them: the one that there is for this mount, or a new one.
-uint64_t ClaimMount(const ClaimedMount& mount,
-                    const std::vector<std::pair<uint64_t, uint64_t>>& inodes);
+uint64_t ClaimMount(const ClaimedMount& mount, const std::vector<Inode>& inodes);
 // Number of the claim of what is mounted from a device; 0 if there is none.
 uint64_t ClaimOfDevice(uint64_t device);
+struct ClaimFound {
+  bool settled;
+  ClaimedMount mount;
+  std::vector<Inode> inodes;
+};
+// Nothing once it is gone.
+std::optional<ClaimFound> FindClaim(uint64_t claim);
+size_t CountClaims();
 // Its mount is being taken down: who wants its directories waits until it is dropped, or restored
 // because that failed.
 void RetireClaim(uint64_t claim);

@@ -4,6 +4,6 @@
 
 void InitSys(Napi::Env env, Napi::Object exports);  // sys.cc: system calls, 1:1
 void InitClaims(Napi::Env env,
-                Napi::Object exports);  // claims.cc: names that the process holds
+                Napi::Object exports);  // claims_js.cc: directories that the process has in use
 void InitPools(Napi::Env env,
                Napi::Object exports);  // pools.cc: owned threads that run programs

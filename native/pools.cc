@@ -46,7 +46,8 @@ Napi::Value CreatePool(const Napi::CallbackInfo& info) {
 
 std::vector<uint32_t> Words(const uint8_t* bytes, size_t size) {
   std::vector<uint32_t> words(size / 4);
-  memcpy(words.data(), bytes, words.size() * 4);
+  // The memory of an empty array is nullptr, which memcpy must not be given.
+  if (!words.empty()) memcpy(words.data(), bytes, words.size() * 4);
   return words;
 }
 

@@ -87,8 +87,9 @@ class Run {
     for (const int fd : slots_) {
       if (fd >= 0) sys_close(fd);
     }
-    // After the closes: what was made from the directories is gone by now.
-    if (failed && claim_ != 0) DropClaim(claim_);
+    // After the closes: what was made from the directories is gone by now. Nobody hears of what was
+    // claimed after the answer.
+    if (claim_ != 0 && (failed || claim_ != handed_claim_)) DropClaim(claim_);
     if (probed_) {
       ProbeProgramDone(id_, static_cast<int32_t>(status), failing, Now() - begin);
     }
@@ -347,7 +348,7 @@ class Run {
 
   // What the program hands out.
   void Finish() {
-    result_.claim = claim_;
+    result_.claim = handed_claim_ = claim_;
     // Which one that is, lib/ knows.
     if (elsewhere_) mount_.mount_namespace = 0;
     if (claim_ != 0 && committed_) SettleClaim(claim_, mount_);
@@ -384,6 +385,7 @@ class Run {
   bool away_ = false;        // the thread was moved, and has not been brought home
   bool unexpected_ = false;  // the last step did its work, and found something else
   uint64_t claim_ = 0;
+  uint64_t handed_claim_ = 0;
   ClaimedMount mount_ = {};
   Values values_;
   ProgramResult result_;
