@@ -110,7 +110,7 @@ function coded<E extends Error>(error: E, code: string): Coded<E> {
 export function invalidArgType(name: string, expected: string, received: unknown): Coded<TypeError> {
   const what = /^(an?|one|either) /.test(expected) ? expected : `of type ${expected}`
   return coded(
-    new TypeError(`The "${name}" argument must be ${what}. Received ${typeAndValue(received)}`),
+    new TypeError(`The "${name}" argument must be ${what}. Received ${say(received, typeAndValue)}`),
     'ERR_INVALID_ARG_TYPE',
   )
 }
@@ -122,7 +122,7 @@ export function invalidArgType(name: string, expected: string, received: unknown
  */
 export function invalidArgValue(name: string, received: unknown, reason: string): Coded<TypeError> {
   return coded(
-    new TypeError(`The "${name}" argument ${reason}. Received ${value(received, 128)}`),
+    new TypeError(`The "${name}" argument ${reason}. Received ${long(received)}`),
     'ERR_INVALID_ARG_VALUE',
   )
 }
@@ -135,7 +135,7 @@ export function invalidArgValue(name: string, received: unknown, reason: string)
 export function outOfRange(name: string, expected: string, received: unknown): Coded<RangeError> {
   return coded(
     new RangeError(
-      `The value of "${name}" is out of range. It must be ${expected}. Received ${value(received, 128)}`,
+      `The value of "${name}" is out of range. It must be ${expected}. Received ${long(received)}`,
     ),
     'ERR_OUT_OF_RANGE',
   )
@@ -222,11 +222,22 @@ function typeAndValue(received: unknown): string {
   return typeof name === 'string' && name !== '' ? `an instance of ${name}` : value(received, 28)
 }
 
-/** No code of the value's is run, and no more than `length` characters are shown. */
+/** No more than `length` characters of it. */
 function value(received: unknown, length: number): string {
   const shown = inspect(received, { depth: 1, customInspect: false, breakLength: Infinity })
   return shown.length > length ? `${shown.slice(0, length)}...` : shown
 }
+
+/** What is said of a value; getters and Proxies may throw when they are looked at, which is not what is wrong with it. */
+function say(received: unknown, how: (received: unknown) => string): string {
+  try {
+    return how(received)
+  } catch {
+    return typeof received === 'function' ? 'a function' : 'an object'
+  }
+}
+
+const long = (received: unknown): string => say(received, () => value(received, 128))
 
 function nearestName(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined

@@ -5,8 +5,9 @@
  * to uid_map must be shorter than 4096 bytes, which real numbers reach at about 200 lines.
  */
 import { readFileSync } from 'node:fs'
-import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from './errors.js'
-import { cString, type PathLike } from './path.js'
+import { checkKeys } from './check.js'
+import { invalidArgType, invalidArgValue, outOfRange } from './errors.js'
+import { cString, isBytes, type PathLike } from './path.js'
 
 /** A run of ids: `length` ids from `inside` (in the container) stand for those from `outside` (on the host). */
 export interface IdExtent {
@@ -67,12 +68,10 @@ export function parseIdmap(option: unknown, name: string): Idmap {
   if (typeof option !== 'object' || option === null) {
     throw invalidArgType(name, 'an object { uid, gid } or { userns }', option)
   }
-  const known = 'userns' in option ? ['userns'] : ['uid', 'gid']
-  for (const key of Object.keys(option)) {
-    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
+  if ('userns' in option) {
+    return { userns: parseUserns(checkKeys(option, name, ['userns'])['userns'], `${name}.userns`) }
   }
-  if ('userns' in option) return { userns: parseUserns(option.userns, `${name}.userns`) }
-  const { uid, gid } = option as Record<string, unknown>
+  const { uid, gid } = checkKeys(option, name, ['uid', 'gid'])
   const uids = parseExtents(uid, `${name}.uid`)
   const gids = parseExtents(gid, `${name}.gid`)
   const uidMap = mapText(uids, `${name}.uid`)
@@ -86,7 +85,7 @@ function parseUserns(userns: unknown, name: string): Uint8Array | number {
       throw outOfRange(name, 'an open fd', userns)
     return userns
   }
-  if (typeof userns !== 'string' && !(userns instanceof Uint8Array)) {
+  if (typeof userns !== 'string' && !isBytes(userns)) {
     throw invalidArgType(name, 'a path or an fd of a user namespace', userns)
   }
   return cString(userns, name).subarray(0, -1)
@@ -98,7 +97,7 @@ function parseExtents(extents: unknown, name: string): IdExtent[] {
   if (extents.length > maxExtents) {
     throw outOfRange(name, `at most ${maxExtents} extents (the kernel's limit)`, extents.length)
   }
-  const parsed = extents.map((extent, i) => parseExtent(extent, `${name}[${i}]`))
+  const parsed = Array.from(extents, (extent, i) => parseExtent(extent, `${name}[${i}]`))
   refuseOverlap(parsed, 'inside', name)
   refuseOverlap(parsed, 'outside', name)
   return parsed
@@ -113,12 +112,9 @@ function parseExtent(extent: unknown, name: string): IdExtent {
   if (typeof extent !== 'object' || extent === null) {
     throw invalidArgType(name, 'an object { inside, outside, length }', extent)
   }
-  const record = extent as Record<string, unknown>
-  const names =
-    'containerID' in record || 'hostID' in record || 'size' in record ? spellings[1] : spellings[0]
-  for (const key of Object.keys(record)) {
-    if (!names.some((known) => known === key)) throw unknownOption(`${name}.${key}`, names)
-  }
+  const isOci = 'containerID' in extent || 'hostID' in extent || 'size' in extent
+  const names = isOci ? spellings[1] : spellings[0]
+  const record = checkKeys(extent, name, names)
   const [inside, outside, length] = names.map((key) => {
     const value = record[key]
     if (typeof value !== 'number') throw invalidArgType(`${name}.${key}`, 'a number', value)

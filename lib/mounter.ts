@@ -1,7 +1,7 @@
 /**
  * A Mounter owns the threads and the caches; everything that mounts belongs to one.
  */
-import { invalidArgType, unknownOption } from './errors.js'
+import { checkKeys } from './check.js'
 import type { Features } from './host/features.js'
 import type { Placement } from './host/topology/placement.js'
 import { holders, holding, mustBeIdle } from './mount/hold.js'
@@ -54,11 +54,7 @@ export class Mounter {
   readonly #host: MounterHost
 
   constructor(options: MounterOptions = {}) {
-    if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
-    for (const key of Object.keys(options)) {
-      if (!known.some((name) => name === key)) throw unknownOption(`options.${key}`, known)
-    }
-    this.#host = new MounterHost(options)
+    this.#host = new MounterHost(checkKeys(options, 'options', known))
   }
 
   /** The one that is used where none is given; made at its first use. */

@@ -4,7 +4,9 @@
  * A path may hold any byte but NUL, so it may be given as bytes. A string is encoded as UTF-8; one
  * that has no UTF-8 form is refused, because the replacement characters would name another file.
  */
+import { types } from 'node:util'
 import { binding, type CString } from './binding.js'
+import { checkText } from './check.js'
 import { invalidArgType, invalidArgValue, SyscallError } from './errors.js'
 
 /** A path: a string, or its bytes (a Buffer is a Uint8Array) where it is not UTF-8. */
@@ -19,33 +21,31 @@ export type PathLike = string | Uint8Array
  * @throws TypeError for another type, for a NUL, for a string with a lone surrogate, for no bytes at all
  */
 export function cString(path: PathLike, name: string, options: { empty?: boolean } = {}): CString {
-  if (typeof path !== 'string' && !(path instanceof Uint8Array)) {
-    throw invalidArgType(name, 'string or Buffer', path)
-  }
   const bytes = bytesOf(path, name, options.empty)
   const copy = Buffer.alloc(bytes.length + 1)
   copy.set(bytes)
   return copy
 }
 
-/** Of ES2024, and in every runtime that this package is for. */
-const isWellFormed = (text: string): boolean => (text as string & { isWellFormed(): boolean }).isWellFormed()
+/** Bytes, whichever realm they are of: not what only inherits from them, nor a Proxy, which have none. */
+export const isBytes = (value: unknown): value is Uint8Array => types.isUint8Array(value)
 
-/**
- * The bytes of `path`; of a string in memory of their own. Checked as `cString` does, which names the arguments.
- */
-export function bytesOf(path: PathLike, name: string, empty = false): Uint8Array {
-  if (typeof path !== 'string' && !(path instanceof Uint8Array)) {
-    throw invalidArgType(name, 'string or Buffer', path)
+/** A copy of bytes, for the caller may write to his while they are waited for; of all there are, whatever `length` says. */
+export function copyOf(bytes: Uint8Array, name: string): Buffer {
+  try {
+    return Buffer.from(new Uint8Array(bytes).buffer)
+  } catch {
+    throw invalidArgValue(name, bytes, 'must be bytes that are there: their memory was transferred')
   }
-  if (path.length === 0 && !empty) throw invalidArgValue(name, path, 'must not be empty')
-  if (typeof path !== 'string') {
-    if (path.includes(0)) throw invalidArgValue(name, path, 'must not hold a NUL byte')
-    return path
-  }
-  if (path.includes('\0')) throw invalidArgValue(name, path, 'must not hold a NUL byte')
-  if (!isWellFormed(path)) throw invalidArgValue(name, path, 'must not hold a lone surrogate')
-  return Buffer.from(path)
+}
+
+/** The bytes of `path` in memory of their own. Checked as `cString` does, which names the arguments. */
+export function bytesOf(path: PathLike, name: string, empty = false): Buffer {
+  if (typeof path !== 'string' && !isBytes(path)) throw invalidArgType(name, 'string or Buffer', path)
+  const bytes = typeof path === 'string' ? Buffer.from(checkText(path, name)) : copyOf(path, name)
+  if (bytes.length === 0 && !empty) throw invalidArgValue(name, path, 'must not be empty')
+  if (bytes.includes(0)) throw invalidArgValue(name, path, 'must not hold a NUL byte')
+  return bytes
 }
 
 const PATH_MAX = 4096

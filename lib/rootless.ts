@@ -18,6 +18,7 @@ import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:chil
 import { readFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import type { Duplex } from 'node:stream'
+import { checkText } from './check.js'
 import { invalidArgType, invalidArgValue, outOfRange } from './errors.js'
 import type { IdExtent } from './idmap.js'
 import { mappingOf, type Owner, parseSubids } from './rootless/subids.js'
@@ -120,18 +121,22 @@ function stdioOf(stdio: SpawnOptions['stdio']) {
   return list
 }
 
-function checkText(value: unknown, name: string): void {
-  if (typeof value !== 'string') throw invalidArgType(name, 'string', value)
-  if (value.includes('\0')) throw invalidArgValue(name, value, 'must not hold a NUL byte')
-}
-
 function checkArguments(command: unknown, args: unknown, options: SpawnOptions): void {
   checkText(command, 'command')
   if (command === '') throw invalidArgValue('command', command, 'must not be empty')
   if (!Array.isArray(args)) throw invalidArgType('args', 'an array of strings', args)
   for (const [i, each] of args.entries()) checkText(each, `args[${i}]`)
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+  if (
+    typeof options !== 'object' ||
+    options === null ||
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
+  ) {
     throw invalidArgType('options', 'an object', options)
+  }
+  const { signal } = options
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw invalidArgType('options.signal', 'an AbortSignal', signal)
   }
   for (const name of ['shell', 'uid', 'gid', 'argv0'] as const) {
     if (options[name]) throw invalidArgValue(`options.${name}`, options[name], 'cannot be used here')

@@ -7,8 +7,9 @@
  * that are younger, and `reasons` says so. Nothing is mounted, and nothing is visible to others.
  */
 import { binding } from '../binding.js'
+import { checkKeys } from '../check.js'
 import { errnoName } from '../errno.js'
-import { invalidArgType, unknownOption } from '../errors.js'
+import { invalidArgType } from '../errors.js'
 import * as f from '../flags.js'
 import { probeImages } from './erofs.js'
 import { probeContext } from './overlay-context.js'
@@ -70,7 +71,7 @@ export function features(options?: { refresh?: boolean }): Features {
 }
 
 function look(options: { refresh?: boolean }): Features {
-  const { refresh } = checkObject(options, 'options', ['refresh'])
+  const { refresh } = checkKeys(options, 'options', ['refresh'])
   if (refresh !== undefined && typeof refresh !== 'boolean') {
     throw invalidArgType('options.refresh', 'boolean', refresh)
   }
@@ -168,30 +169,25 @@ const names = [
 
 /** Checks features that were not probed here: those of another kernel, for which something is to be planned. */
 export function checkFeatures(features: unknown, name: string): Features {
-  const found = checkObject(features, name, names)
+  const found = checkKeys(features, name, names)
   for (const key of names) {
     const value = found[key]
     const path = `${name}.${key}`
     if (key === 'reasons') {
-      if (typeof value !== 'object' || value === null) throw invalidArgType(path, 'an object', value)
+      for (const [about, reason] of Object.entries(checkKeys(value, path, names))) {
+        if (typeof reason !== 'string') throw invalidArgType(`${path}.${about}`, 'string', reason)
+      }
     } else if (key === 'layersByFd') {
       if (value !== 'path' && value !== 'directory' && value !== false) {
         throw invalidArgType(path, "one of 'path', 'directory', false", value)
       }
     } else if (key === 'overlayOptions') {
-      const isList = Array.isArray(value) && value.every((each) => typeof each === 'string')
-      if (value !== false && !isList) throw invalidArgType(path, 'an array of strings or false', value)
+      if (value === false) continue
+      if (!Array.isArray(value)) throw invalidArgType(path, 'an array of strings or false', value)
+      for (const [i, each] of value.entries()) {
+        if (typeof each !== 'string') throw invalidArgType(`${path}[${i}]`, 'string', each)
+      }
     } else if (typeof value !== 'boolean') throw invalidArgType(path, 'boolean', value)
   }
-  return features as Features
-}
-
-function checkObject(value: unknown, name: string, known: readonly string[]): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalidArgType(name, 'an object', value)
-  }
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
-  }
-  return value as Record<string, unknown>
+  return found as unknown as Features
 }

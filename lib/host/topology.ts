@@ -6,7 +6,8 @@
  * next best, and `notes` says so. The parts are in topology/, one file each; what the library makes of it for its
  * own threads is in topology/placement.ts.
  */
-import { invalidArgType, invalidArgValue, unknownOption } from '../errors.js'
+import { checkKeys, checkText } from '../check.js'
+import { invalidArgValue } from '../errors.js'
 import { readAffinity, readAllowed } from './topology/allowed.js'
 import { placeIn, readCores, readPackages, readStates } from './topology/cpus.js'
 import { readL3Domains } from './topology/l3.js'
@@ -135,18 +136,8 @@ export function topology(options: TopologyOptions = {}): Topology {
   return { online, offline, isolated, packages, nodes, l3Domains, cores, allowed, notes: tree.notes }
 }
 
-const known = ['root']
-
 function rootOf(options: unknown): string {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidArgType('options', 'an object', options)
-  }
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) throw unknownOption(`options.${key}`, known)
-  }
-  const { root = '/' } = options as { root?: unknown }
-  if (typeof root !== 'string') throw invalidArgType('options.root', 'string', root)
+  const { root = '/' } = checkKeys(options, 'options', ['root'])
   if (root === '') throw invalidArgValue('options.root', root, 'must not be empty')
-  if (root.includes('\0')) throw invalidArgValue('options.root', root, 'must not hold a NUL byte')
-  return root
+  return checkText(root, 'options.root')
 }

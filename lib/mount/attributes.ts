@@ -4,7 +4,8 @@
  * For both families of constants. mount_setattr(2) takes a change as it is; a bind remount by mount(2) sets
  * everything anew, so there a change is made to what statfs(2) shows of the mount.
  */
-import { invalidArgType, invalidArgValue, unknownOption } from '../errors.js'
+import { checkKeys } from '../check.js'
+import { invalidArgType, invalidArgValue } from '../errors.js'
 import * as f from '../flags.js'
 import { attributeBits, type MountAttributes, parseAtime } from '../overlay/attributes.js'
 
@@ -32,13 +33,9 @@ const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
 /** Checks attributes; `name` is what errors call them. `own`: a further name that is somebody else's to check. */
 export function parseChange(attributes: unknown, name: string, own?: string): AttributeChange {
   if (attributes === undefined) return noChange
-  if (typeof attributes !== 'object' || attributes === null || Array.isArray(attributes)) {
-    throw invalidArgType(name, 'an object', attributes)
-  }
   const known = [...Object.keys(attributeBits), 'atime', ...(own === undefined ? [] : [own])]
   const change = { ...noChange }
-  for (const [key, value] of Object.entries(attributes)) {
-    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
+  for (const [key, value] of Object.entries(checkKeys(attributes, name, known))) {
     if (value === undefined || key === own) continue
     if (key === 'atime') {
       const [attr, ms] = parseAtime(value, `${name}.atime`)

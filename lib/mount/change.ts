@@ -44,7 +44,12 @@ interface SuperblockChange {
 
 /** Checks what is to be reconfigured of such a mount. */
 function parseReconfigure(options: ReconfigureOptions, kind: MountKind): SuperblockChange {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+  if (
+    typeof options !== 'object' ||
+    options === null ||
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
+  ) {
     throw invalidArgType('options', 'an object', options)
   }
   const { readonly, ...rest } = options

@@ -1,5 +1,6 @@
 /** The options of tmpfs, typed: one table holds for the type's checks, the fsconfig steps and the data of mount(2). */
-import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from '../errors.js'
+import { checkKeys } from '../check.js'
+import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
 import type { ParsedOption } from '../overlay/options.js'
 
 /** Options of a tmpfs: tmpfs(5), Documentation/filesystems/tmpfs.rst. What is left out keeps the kernel's default. */
@@ -79,13 +80,9 @@ const known = [...Object.keys(table), 'inode64', 'noswap']
 /** Checks options; `name` is what errors call them. */
 export function parseTmpfs(options: unknown, name: string, only: readonly string[] = known): ParsedOption[] {
   if (options === undefined) return []
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidArgType(name, 'an object', options)
-  }
+  const given: TmpfsOptions = checkKeys(options, name, only.length === 0 ? ['readonly'] : known)
   const list: ParsedOption[] = []
-  for (const [key, value] of Object.entries(options)) {
-    if (!known.includes(key) || only.length === 0)
-      throw unknownOption(`${name}.${key}`, ['readonly', ...only])
+  for (const [key, value] of Object.entries(given)) {
     if (!only.includes(key)) {
       throw invalidArgValue(`${name}.${key}`, value, 'cannot be changed any more: the kernel would ignore it')
     }
@@ -96,7 +93,7 @@ export function parseTmpfs(options: unknown, name: string, only: readonly string
       else if (value) list.push({ key })
     } else list.push({ key, value: table[key as keyof typeof table](value, `${name}.${key}`) })
   }
-  const { size, nr_blocks } = options as TmpfsOptions
+  const { size, nr_blocks } = given
   if (size !== undefined && nr_blocks !== undefined) {
     throw invalidArgValue(`${name}.nr_blocks`, nr_blocks, 'excludes size')
   }

@@ -2,7 +2,8 @@
  * Attributes and propagation of one mount (not of the superblock), for both families of constants:
  * MOUNT_ATTR_* of fsmount(2) and mount_setattr(2), MS_* of mount(2).
  */
-import { invalidArgType, invalidArgValue, unknownOption } from '../errors.js'
+import { checkKeys } from '../check.js'
+import { invalidArgType, invalidArgValue } from '../errors.js'
 import * as f from '../flags.js'
 
 /** Per-mount attributes, as mount_setattr(2) has them. */
@@ -34,6 +35,7 @@ export const attributeBits = {
   nodiratime: [f.MOUNT_ATTR_NODIRATIME, f.MS_NODIRATIME],
   nosymfollow: [f.MOUNT_ATTR_NOSYMFOLLOW, f.MS_NOSYMFOLLOW],
 } as const
+const attributeNames = [...Object.keys(attributeBits), 'atime']
 const atimes = {
   relatime: [0, f.MS_RELATIME],
   noatime: [f.MOUNT_ATTR_NOATIME, f.MS_NOATIME],
@@ -61,18 +63,12 @@ export interface ParsedAttributes {
 /** Checks attributes; `name` is what errors call them. */
 export function parseAttributes(attributes: unknown, name: string): ParsedAttributes {
   if (attributes === undefined) return { mountAttr: 0, ms: 0 }
-  if (typeof attributes !== 'object' || attributes === null || Array.isArray(attributes)) {
-    throw invalidArgType(name, 'an object', attributes)
-  }
   let mountAttr = 0
   let ms = 0
-  for (const [key, value] of Object.entries(attributes)) {
+  for (const [key, value] of Object.entries(checkKeys(attributes, name, attributeNames))) {
     if (value === undefined) continue
     const pair =
       key === 'atime' ? parseAtime(value, `${name}.atime`) : attributeBits[key as keyof typeof attributeBits]
-    if (pair === undefined || (key !== 'atime' && !Object.hasOwn(attributeBits, key))) {
-      throw unknownOption(`${name}.${key}`, [...Object.keys(attributeBits), 'atime'])
-    }
     if (key !== 'atime' && typeof value !== 'boolean')
       throw invalidArgType(`${name}.${key}`, 'boolean', value)
     if (value === false) continue

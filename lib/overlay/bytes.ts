@@ -32,11 +32,7 @@ export function absolute(path: PathLike): Buffer {
 }
 
 /** A path as the caller gave it, checked: absolute, and in memory of its own; `name` is what errors call it. */
-export function parsePath(value: unknown, name: string): Buffer {
-  const bytes = bytesOf(value as PathLike, name)
-  // the caller may write to his own bytes while they are waited for
-  return absolute(typeof value === 'string' ? bytes : Buffer.from(bytes))
-}
+export const parsePath = (value: unknown, name: string): Buffer => absolute(bytesOf(value as PathLike, name))
 
 const partsOf = (path: Uint8Array): string[] =>
   latin1(path)

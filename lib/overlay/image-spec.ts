@@ -2,10 +2,10 @@
  * An erofs image as a layer: what the caller says of it, checked. The options are those of erofs(5) that mean
  * something for an image in a file; from the table come their checks and the fsconfig steps.
  */
+import { checkKeys } from '../check.js'
 import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
-import type { PathLike } from '../path.js'
+import { isBytes, type PathLike } from '../path.js'
 import { parsePath } from './bytes.js'
-import { checkKeys } from './call-options.js'
 import type { ParsedOption } from './options.js'
 
 /**
@@ -61,7 +61,7 @@ export function parseSource(value: unknown, name: string, expected: string): Fil
       throw outOfRange(name, 'an open fd', value)
     return { fd: value }
   }
-  if (typeof value !== 'string' && !(value instanceof Uint8Array)) {
+  if (typeof value !== 'string' && !isBytes(value)) {
     throw invalidArgType(name, expected, value)
   }
   return { path: parsePath(value, name) }
@@ -69,7 +69,7 @@ export function parseSource(value: unknown, name: string, expected: string): Fil
 
 /** What an `{ image }` is told from other layers by. */
 export const isImageLayer = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !(value instanceof Uint8Array) && !Array.isArray(value)
+  typeof value === 'object' && value !== null && !isBytes(value) && !Array.isArray(value)
 
 /** Checks an `{ image }`; `name` is what errors call it. */
 export function parseImage(value: unknown, name: string): ImageSpec {

@@ -13,9 +13,10 @@
  * thread's root is the namespace's, so it takes an fd of its own root to come back to where it was, which need not be
  * the root of its namespace (a process in a chroot).
  */
-import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from '../errors.js'
+import { checkKeys } from '../check.js'
+import { invalidArgType, invalidArgValue, outOfRange } from '../errors.js'
 import * as f from '../flags.js'
-import type { PathLike } from '../path.js'
+import { isBytes, type PathLike } from '../path.js'
 import * as c from '../program/calls.js'
 import { cwd, type PlanBuilder } from '../program/plan.js'
 import { about, type FdArg, type PathText, type Slot, type Step } from '../program/step.js'
@@ -63,12 +64,11 @@ export function parseNamespace(value: unknown, name: string): Buffer {
       throw outOfRange(name, 'an open fd', value)
     return Buffer.from(`/proc/self/fd/${value}`)
   }
-  if (typeof value === 'string' || value instanceof Uint8Array) return parsePath(value, name)
+  if (typeof value === 'string' || isBytes(value)) return parsePath(value, name)
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidArgType(name, 'an fd, a path or { pid }', value)
   }
-  for (const key of Object.keys(value)) if (key !== 'pid') throw unknownOption(`${name}.${key}`, ['pid'])
-  const pid = (value as { pid?: unknown }).pid
+  const { pid } = checkKeys(value, name, ['pid'])
   if (typeof pid !== 'number') throw invalidArgType(`${name}.pid`, 'number', pid)
   if (!Number.isInteger(pid) || pid < 1 || pid > maxPid) {
     throw outOfRange(`${name}.pid`, `a whole number from 1 to ${maxPid}`, pid)
@@ -79,19 +79,15 @@ export function parseNamespace(value: unknown, name: string): Buffer {
 /** A target, checked: its path, and the namespace if it is inside another one. */
 export function parseTarget(value: unknown, name: string): { target: Buffer; namespace: Buffer | undefined } {
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-  if (!isObject || value instanceof Uint8Array) {
-    if (typeof value !== 'string' && !(value instanceof Uint8Array)) {
+  if (!isObject || isBytes(value)) {
+    if (typeof value !== 'string' && !isBytes(value)) {
       throw invalidArgType(name, 'a string, a Buffer or { path, mountNamespace }', value)
     }
     const target = parsePath(value, name)
     if (splitLast(target) !== undefined) return { target, namespace: undefined }
     throw invalidArgValue(name, value, "must be a directory below '/' and not end in '..'")
   }
-  const known = ['path', 'mountNamespace']
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
-  }
-  const { path, mountNamespace } = value as Record<string, unknown>
+  const { path, mountNamespace } = checkKeys(value, name, ['path', 'mountNamespace'])
   const target = parsePath(path, `${name}.path`)
   const isAbsolute = typeof path === 'string' ? path.startsWith('/') : (path as Uint8Array)[0] === 0x2f
   const parts = target.toString('latin1').split('/')

@@ -5,13 +5,8 @@
  * a RangeError, both before any call is made. Everything else is for the kernel to judge: bits without a
  * name and paths of any kind pass. Notation is made only for a call that failed.
  */
-import {
-  invalidArgType,
-  outOfRange,
-  SyscallError,
-  type SyscallErrorOptions,
-  unknownOption,
-} from '../errors.js'
+import { checkKeys } from '../check.js'
+import { invalidArgType, outOfRange, SyscallError, type SyscallErrorOptions } from '../errors.js'
 import { callNotation } from '../notation.js'
 
 /** Of calls that make an fd. */
@@ -53,16 +48,7 @@ export function checkFd(fd: number, name: string, options: { cwd?: boolean } = {
 
 /** `bits` with the close-on-exec bit of the call, unless the caller said no. */
 export function withCloexec(bits: number, cloexecBit: number, options: FdOptions): number {
-  checkOptions(options, 'options', ['cloexec'])
-  const { cloexec = true } = options
+  const { cloexec = true } = checkKeys(options, 'options', ['cloexec'])
   if (typeof cloexec !== 'boolean') throw invalidArgType('options.cloexec', 'boolean', cloexec)
   return cloexec ? Number(BigInt(bits) | BigInt(cloexecBit)) : bits
-}
-
-/** An object of named options, with no name but the known ones. */
-export function checkOptions(options: object, name: string, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) throw invalidArgType(name, 'object', options)
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
-  }
 }

@@ -2,13 +2,14 @@
  * Opening and closing, and reading extended attributes: what node:fs has not, or not with these flags.
  */
 import { binding } from '../binding.js'
+import { checkKeys } from '../check.js'
 import { errnoNumber } from '../errno.js'
 import { invalidArgType, outOfRange } from '../errors.js'
 import { flagBits } from '../flags/flag.js'
 import { type Flags, O_CLOEXEC } from '../flags.js'
 import { fdNotation, openHowNotation, stringNotation } from '../notation.js'
 import { cString, type PathLike } from '../path.js'
-import { check, checkFd, checkOptions, type FdOptions, withCloexec } from './call.js'
+import { check, checkFd, type FdOptions, withCloexec } from './call.js'
 
 const ERANGE = errnoNumber('ERANGE') ?? 0
 
@@ -38,10 +39,14 @@ export interface OpenHow {
 export function openat2(dirFd: number, path: PathLike, how: OpenHow, options: FdOptions = {}): number {
   checkFd(dirFd, 'dirFd', { cwd: true })
   const pathBytes = cString(path, 'path', { empty: true })
-  checkOptions(how, 'how', ['flags', 'mode', 'resolve'])
-  const flags = withCloexec(flagBits(how.flags ?? 0, 'how.flags', 53), O_CLOEXEC, options)
-  const mode = checkMode(how.mode ?? 0)
-  const resolve = flagBits(how.resolve ?? 0, 'how.resolve', 53)
+  const given: OpenHow = checkKeys(how, 'how', ['flags', 'mode', 'resolve'])
+  const flags = withCloexec(
+    flagBits(given.flags === undefined ? 0 : given.flags, 'how.flags', 53),
+    O_CLOEXEC,
+    options,
+  )
+  const mode = checkMode(given.mode === undefined ? 0 : given.mode)
+  const resolve = flagBits(given.resolve === undefined ? 0 : given.resolve, 'how.resolve', 53)
   return check(binding.openat2(dirFd, pathBytes, BigInt(flags), BigInt(mode), BigInt(resolve)), () => ({
     syscall: 'openat2',
     args: [fdNotation(dirFd), stringNotation(path), openHowNotation(flags, mode, resolve)],

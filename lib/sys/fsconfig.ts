@@ -26,7 +26,7 @@ import {
   FSCONFIG_SET_STRING,
 } from '../flags.js'
 import { bytesNotation, fdNotation, stringNotation } from '../notation.js'
-import { cString, type PathLike } from '../path.js'
+import { copyOf, cString, isBytes, type PathLike } from '../path.js'
 import { check, checkFd } from './call.js'
 import { failureLog } from './log.js'
 
@@ -69,11 +69,12 @@ export function fsconfigSetString(fsFd: number, key: string, value: PathLike): v
  * @see fsconfig(2)
  */
 export function fsconfigSetBinary(fsFd: number, key: string, value: Uint8Array): void {
-  if (!(value instanceof Uint8Array)) throw invalidArgType('value', 'Buffer or Uint8Array', value)
-  if (value.length < 1 || value.length > maxBinary) {
-    throw outOfRange('value.length', `from 1 to ${maxBinary}`, value.length)
+  if (!isBytes(value)) throw invalidArgType('value', 'Buffer or Uint8Array', value)
+  const bytes = copyOf(value, 'value')
+  if (bytes.length < 1 || bytes.length > maxBinary) {
+    throw outOfRange('value.length', `from 1 to ${maxBinary}`, bytes.length)
   }
-  fsconfig(fsFd, FSCONFIG_SET_BINARY, cString(key, 'key'), value, value.length)
+  fsconfig(fsFd, FSCONFIG_SET_BINARY, cString(key, 'key'), bytes, bytes.length)
 }
 
 /**

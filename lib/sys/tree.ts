@@ -6,13 +6,14 @@
  * (AT_EMPTY_PATH, MOVE_MOUNT_F_EMPTY_PATH) says that the fd itself is meant.
  */
 import { binding } from '../binding.js'
+import { checkKeys } from '../check.js'
 import { invalidArgType } from '../errors.js'
 import { flagBits } from '../flags/flag.js'
 import { flagNames } from '../flags/names.js'
 import { type Flags, MOUNT_ATTR_IDMAP, OPEN_TREE_CLOEXEC } from '../flags.js'
 import { fdNotation, mountAttrNotation, stringNotation } from '../notation.js'
 import { cString, type PathLike } from '../path.js'
-import { check, checkFd, checkOptions, type FdOptions, withCloexec } from './call.js'
+import { check, checkFd, type FdOptions, withCloexec } from './call.js'
 
 /** struct mount_attr: what mountSetattr and openTreeAttr change. What is left out stays as it is. */
 export interface MountAttr {
@@ -154,14 +155,19 @@ export function mountSetattr(dirFd: number, path: PathLike, flags: Flags<'AT'>, 
 }
 
 function checkAttr(attr: MountAttr): AttrBits {
-  checkOptions(attr, 'attr', ['attrSet', 'attrClr', 'propagation', 'usernsFd'])
-  const set = flagBits(attr.attrSet ?? 0, 'attr.attrSet', 53)
-  const clear = flagBits(attr.attrClr ?? 0, 'attr.attrClr', 53)
-  const propagation = flagBits(attr.propagation ?? 0, 'attr.propagation', 53)
+  const given: MountAttr = checkKeys(attr, 'attr', ['attrSet', 'attrClr', 'propagation', 'usernsFd'])
+  const { attrSet = 0, attrClr = 0, usernsFd: fd } = given
+  const set = flagBits(attrSet, 'attr.attrSet', 53)
+  const clear = flagBits(attrClr, 'attr.attrClr', 53)
+  const propagation = flagBits(
+    given.propagation === undefined ? 0 : given.propagation,
+    'attr.propagation',
+    53,
+  )
   const idmaps = (set & MOUNT_ATTR_IDMAP) !== 0
   // without an fd the kernel would be given 0, which is somebody's standard input
-  if (idmaps && attr.usernsFd === undefined) throw invalidArgType('attr.usernsFd', 'number', undefined)
-  const usernsFd = attr.usernsFd === undefined ? 0 : checkFd(attr.usernsFd, 'attr.usernsFd')
+  if (idmaps && fd === undefined) throw invalidArgType('attr.usernsFd', 'number', undefined)
+  const usernsFd = fd === undefined ? 0 : checkFd(fd, 'attr.usernsFd')
   return { set, clear, propagation, usernsFd }
 }
 

@@ -72,7 +72,7 @@ t.test('wrong arguments', async (t) => {
 
 t.test('features of elsewhere', async (t) => {
   const check = (found: unknown) => checkFeatures(found, 'how.features')
-  t.equal(check(all), all)
+  t.same(check(all), all)
   t.same(check(features()), features())
   const type = 'ERR_INVALID_ARG_TYPE'
   const { openat2, ...without } = all
@@ -85,7 +85,7 @@ t.test('features of elsewhere', async (t) => {
     [{ ...all, mayMount: 'yes' }, type, '"how.features.mayMount" argument must be of type boolean'],
     [{ ...all, layersByFd: true }, type, `"how.features.layersByFd" argument must be one of 'path', 'directory', false`],
     [{ ...all, overlayOptions: true }, type, '"how.features.overlayOptions" argument must be an array of strings or false'],
-    [{ ...all, overlayOptions: [1] }, type, '"how.features.overlayOptions"'],
+    [{ ...all, overlayOptions: [1] }, type, '"how.features.overlayOptions[0]"'],
     [{ ...all, reasons: undefined }, type, '"how.features.reasons" argument must be an object'],
     [{ ...all, openTre: true }, 'ERR_INVALID_ARG_VALUE', 'no option "how.features.openTre". Did you mean'],
   ] // biome-ignore format: a table

@@ -7,7 +7,8 @@
  * lookups of the host feel, because they watch mount_lock. So the threads stay together, and their number
  * has a bound that does not grow with the machine. Pure: a function of the topology and the caller's wishes.
  */
-import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from '../../errors.js'
+import { checkKeys } from '../../check.js'
+import { invalidArgType, invalidArgValue, outOfRange } from '../../errors.js'
 import type { CpuSet, L3Domain, Topology } from '../topology.js'
 import { formatCpuList } from './cpu-list.js'
 
@@ -182,13 +183,7 @@ const count = (number: number, what: string): string => `${number} ${what}${numb
 const ascending = (numbers: readonly number[]): number[] => [...new Set(numbers)].sort((a, b) => a - b)
 
 function check(topology: Topology, options: unknown): { threads?: number; cpus?: number[] } {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidArgType('options', 'an object', options)
-  }
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) throw unknownOption(`options.${key}`, known)
-  }
-  const { threads, cpus } = options as { threads?: unknown; cpus?: unknown }
+  const { threads, cpus } = checkKeys(options, 'options', known)
   if (threads !== undefined) {
     if (typeof threads !== 'number') throw invalidArgType('options.threads', 'number', threads)
     if (!Number.isInteger(threads) || threads < 1 || threads > mostThreads) {
