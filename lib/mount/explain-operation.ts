@@ -105,7 +105,7 @@ export function explainOperation<O extends MountOperation>(
   operation: O,
   args: Parameters<Mount[O]>,
 ): Explanation {
-  if (!Object.hasOwn(explainers, operation)) {
+  if (typeof operation !== 'string' || !Object.hasOwn(explainers, operation)) {
     const known = Object.keys(explainers).map((name) => `'${name}'`)
     throw invalidArgValue('operation', operation, `must be one of ${known.join(', ')}`)
   }

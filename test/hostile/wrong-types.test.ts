@@ -505,6 +505,11 @@ t.test('nothing wrong is taken', privileged, async (t) => {
       required: ['target.mount', 'target.path'],
     }),
     ...both(attached, 'Mount#setAttributes', 'attributes options', [attributes, { recursive: true }]),
+    'Mount#explain': row(attached.explain.bind(attached), 'operation attributes options', () => [
+      'setAttributes',
+      attributes,
+      { recursive: true },
+    ]),
     ...both(attached, 'Mount#setPropagation', 'propagation options', ['private', { recursive: true }]),
     ...both(attached, 'Mount#reconfigure', 'options', [{ ...size, readonly: false }], of()),
     ...both(bound, 'Mount#unmount', 'options', [{ lazy: true, wait: 'namespace' }]),
