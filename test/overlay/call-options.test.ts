@@ -6,7 +6,7 @@ const both = ['signal', 'mounter'] as const
 const check = (call: unknown, known: readonly ('signal' | 'mounter')[] = both) =>
   checkCall(call as { signal?: AbortSignal; mounter?: unknown }, known)
 
-t.test('accepted, and handed on as it is', async (t) => {
+t.test('accepted, and what it holds handed on', async (t) => {
   const { signal } = new AbortController()
   const mounter = new Mounter()
   const copy = { mount() {}, mountSync() {}, open() {}, openSync() {} }
@@ -17,7 +17,7 @@ t.test('accepted, and handed on as it is', async (t) => {
     { mounter: copy, signal },
     { signal: undefined, mounter: undefined },
   ]
-  for (const call of calls) t.equal(check(call), call)
+  for (const call of calls) t.same(check(call), call)
 })
 
 t.test('refused', async (t) => {
