@@ -55,6 +55,7 @@ const table: readonly Row[] = [
   { calls: ['setns'], codes: ['EPERM'], causes: [inside.mayNotEnter] },
   { calls: ['openat2', 'mkdirat'], codes: ['ENOENT'], about: there, causes: [inside.missingThere] },
   { calls: ['openat2'], codes: ['ELOOP'], about: there, causes: [inside.linkThere] },
+  { calls: ['openat2', 'mkdirat'], codes: ['ENOTCONN'], about: there, causes: [inside.noServer] },
   { calls: ['openat2', 'mkdirat'], codes: ['ENOTDIR'], about: there, causes: [inside.noDirectoryThere] },
   {
     calls: ['openat2', 'mkdirat'],

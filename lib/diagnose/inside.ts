@@ -19,5 +19,7 @@ export const linkThere = (c: Case): string =>
 export const noDirectoryThere = (c: Case): string =>
   `${subjectOf(c)} is not a directory in that mount namespace`
 export const forbiddenThere = (c: Case): string => `no permission for ${subjectOf(c)} in that mount namespace`
+export const noServer = (c: Case): string =>
+  `a file system on the way to ${subjectOf(c)} in that mount namespace has no server any more`
 export const leftMeanwhile = (c: Case): string =>
   `${subjectOf(c)} was removed or unmounted in that mount namespace meanwhile`

@@ -2,6 +2,7 @@ import t from 'tap'
 import { explain, type OverlayMountOptions } from '../../lib/index.js'
 import { type OptionName, optionTable } from '../../lib/overlay/option-table.js'
 import { parseOptions } from '../../lib/overlay/options.js'
+import { ways } from '../support/rungs.js'
 import { captured } from '../sys/owned.js'
 import { kernels, lacking } from './kernels.js'
 
@@ -209,6 +210,18 @@ t.test('contexts: as they are by fsconfig, quoted by mount(2)', async (t) => {
   t.match(printed, 'fsconfig(fs, FSCONFIG_SET_STRING, "rootcontext", "u:r:t", 0)')
   const classic = String(on('4.19', options))
   t.match(classic, /,index=on,context=\\"u:r:t:s0:c1,c2\\",volatile,rootcontext=\\"u:r:t\\""\)/)
+})
+
+t.test('each context on each rung, with a comma and a space', async (t) => {
+  for (const key of texts) {
+    for (const { rung, idmap } of ways) {
+      const spec = { lowerdir: ['/l/1', '/l/2'], ...upper, idmap, options: { [key]: 'u:r:t:s0:c1,c2 d' } }
+      const printed = String(explain(spec, { rung, features: kernels['6.18'] }))
+      const classic = `${key}=\\"u:r:t:s0:c1,c2 d\\"`
+      const raw = `fsconfig(fs, FSCONFIG_SET_STRING, "${key}", "u:r:t:s0:c1,c2 d", 0)`
+      t.ok(printed.includes(rung.includes('classic') ? classic : raw), `${key}, ${rung}`)
+    }
+  }
 })
 
 t.test("override_creds excludes upper: 'idmapped'", async (t) => {
