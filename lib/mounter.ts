@@ -6,7 +6,7 @@ import type { Features } from './host/features.js'
 import type { Placement } from './host/topology/placement.js'
 import { holders, holding, mustBeIdle } from './mount/hold.js'
 import { makeBind, makeTmpfs } from './mount/make.js'
-import type { Mount } from './mount/mount.js'
+import { Mount, setDefaultMountOpener } from './mount/mount.js'
 import {
   type BindOptions,
   parseBind,
@@ -163,6 +163,19 @@ export class Mounter {
     return driveSync(MountGroup.openFlow(this.#host, target))
   }
 
+  /** @see Mount.open */
+  async openMount(json: unknown, call: { signal?: AbortSignal } = {}): Promise<Mount> {
+    const { signal } = checkCall(call, ['signal'])
+    const flow = Mount.openFlow(this.#host, json)
+    signal?.throwIfAborted()
+    return drive(flow, signal)
+  }
+
+  /** @see Mount.openSync */
+  openMountSync(json: unknown): Mount {
+    return driveSync(Mount.openFlow(this.#host, json))
+  }
+
   /** @see Rootfs.open */
   async openRootfs(json: unknown, call: { signal?: AbortSignal } = {}): Promise<Rootfs> {
     const { signal } = checkCall(call, ['signal'])
@@ -270,4 +283,5 @@ export class Mounter {
 
 setDefaultOpener(() => Mounter.default)
 setDefaultGroupOpener(() => Mounter.default)
+setDefaultMountOpener(() => Mounter.default)
 setDefaultRootfsOpener(() => Mounter.default)

@@ -166,7 +166,7 @@ function handOver(
   outcome: Outcome,
   lease: MappingLease | undefined,
 ): Mount {
-  const { mountId, dev } = identityOf(outcome.report(identity)!)
+  const { mountId, dev, ino } = identityOf(outcome.report(identity)!)
   const fd = (of: 'mount' | 'userns') => outcome.outputs[outputs.indexOf(of)]
   const userns = fd('userns')
   if (userns !== undefined) lease?.addUserns(userns)
@@ -179,6 +179,7 @@ function handOver(
     mountFd: fd('mount'),
     mountId,
     dev,
+    ino,
     namespace,
     notes: plan.notes,
     claim: 0,

@@ -4,9 +4,11 @@
  */
 import { binding } from '../binding.js'
 import type { MountAttributes, Propagation } from '../overlay/attributes.js'
+import { checkCall } from '../overlay/call-options.js'
 import type { RungName } from '../overlay/choose.js'
 import type { Explanation } from '../overlay/explanation.js'
-import { type Inode, writeMount } from '../overlay/handover-json.js'
+import { findWritten } from '../overlay/handover.js'
+import { type Inode, readMount, type WrittenMount, writeMount } from '../overlay/handover-json.js'
 import type { Host } from '../overlay/host.js'
 import { isElsewhere, type NamespaceTarget } from '../overlay/inside.js'
 import { ownsSuperblock, type UnmountWay } from '../overlay/reap.js'
@@ -31,6 +33,19 @@ import {
 import type { Below } from './place.js'
 import { type MountState, Standing } from './standing.js'
 
+/** What opens mounts: a Mounter. An interface, because the arrow points the other way. */
+export interface MountOpener {
+  openMount(json: unknown, call?: { signal?: AbortSignal }): Promise<Mount>
+  openMountSync(json: unknown): Mount
+}
+
+let defaultOpener: (() => MountOpener) | undefined
+
+/** mounter.ts says here what opens a mount where no mounter is given. */
+export function setDefaultMountOpener(opener: () => MountOpener): void {
+  defaultOpener = opener
+}
+
 /**
  * A mount that this library has made: attached somewhere, or still detached.
  *
@@ -38,6 +53,36 @@ import { type MountState, Standing } from './standing.js'
  * mount lives as long as its fd: dropping the handle takes it down, with a warning.
  */
 export class Mount {
+  /**
+   * The handle of an attached bind or tmpfs from what `JSON.stringify(mount)` wrote, as `Rootfs.open` opens a rootfs: it
+   * is looked for in the same way, and not finding it is told by the same errors. Of what is inside another mount, it is
+   * found by its path, and the handle does not know of the other.
+   *
+   * @param json the text, or the object
+   * @param call whose threads; a signal aborts the looking
+   * @throws HandoverError by its code · MountError EACCES · TypeError naming the field, also for the JSON of a rootfs
+   * @see statx(2), statmount(2) (Linux 6.8; before it /proc/thread-self/mountinfo is read)
+   */
+  static async open(
+    json: object | string,
+    call: { mounter?: MountOpener; signal?: AbortSignal } = {},
+  ): Promise<Mount> {
+    const { mounter = defaultOpener!(), signal } = checkCall(call, ['mounter', 'signal'])
+    return mounter.openMount(json, { signal })
+  }
+
+  /** As `open`; blocks. */
+  static openSync(json: object | string, call: { mounter?: MountOpener } = {}): Mount {
+    const { mounter = defaultOpener!() } = checkCall(call, ['mounter'])
+    return mounter.openMountSync(json)
+  }
+
+  /** @internal Checks the JSON at once, and does nothing else before it is driven. */
+  static openFlow(host: Host, json: unknown): Flow<Mount> {
+    const written = readMount(json, ['bind', 'tmpfs'])
+    return found(host, written)
+  }
+
   /** @internal */
   readonly standing: Standing
 
@@ -354,11 +399,15 @@ export class Mount {
    * to be sure that it is the same (`Rootfs.open`). Reads the id of the boot.
    */
   toJSON(): object {
-    const { host, state, phase, target, namespace } = this.standing
+    const { host, state, written } = this.standing
     const { rung, kind, mountId, dev, ino, mark, claim } = state
     const unique = host.features.uniqueMountId
     const inodes = claim === 0 ? [] : binding.claimedInodes(claim)
     const uppers = inodes.flatMap((dev, i): Inode[] => (i % 2 === 0 ? [[dev, inodes[i + 1]!]] : []))
-    return writeMount({ rung, kind, phase, target, mountId, unique, dev, ino, namespace, mark, uppers })
+    return writeMount({ ...written, rung, kind, mountId, unique, dev, ino, mark, uppers })
   }
+}
+
+function* found(host: Host, written: WrittenMount): Flow<Mount> {
+  return new Mount(host, yield* findWritten(host, written))
 }

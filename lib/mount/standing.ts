@@ -158,6 +158,15 @@ export class Standing implements Member {
     return this.#target
   }
 
+  /** What another process is told: a mount inside a detached one has no place either. */
+  get written(): { readonly phase: Phase; readonly target: Buffer | undefined; readonly namespace: number } {
+    const own = { phase: this.#phase, target: this.#target, namespace: this.#namespace }
+    if (this.#place === undefined || this.#phase === 'gone') return own
+    const { phase, target, namespace } = this.#place.mount.written
+    if (target === undefined) return { ...own, phase }
+    return { phase: this.#phase, target: below(target, this.#place.path), namespace }
+  }
+
   /** How plans get at it. */
   reach(): Reach {
     if (this.#phase === 'gone') throw invalidState('the mount is unmounted')

@@ -9,7 +9,7 @@ export type HandoverCode =
   | 'ERR_OVERLAYFD_MOUNT_MOVED'
   | 'ERR_OVERLAYFD_MOUNT_GONE'
 
-/** `Rootfs.open` did not find the mount as it was written down. Nothing was done, and what is there is untouched. */
+/** `Rootfs.open` or `Mount.open` did not find the mount as it was written down. Nothing was done, and what is there is untouched. */
 export class HandoverError extends Error {
   /** which case it is */
   readonly code: HandoverCode
@@ -20,7 +20,7 @@ export class HandoverError extends Error {
 
   constructor(code: HandoverCode, path: Uint8Array, reason: string, movedTo?: Uint8Array) {
     const text = Buffer.from(path).toString()
-    super(`the rootfs of ${JSON.stringify(text)} is not there: ${reason}`)
+    super(`the mount of ${JSON.stringify(text)} is not there: ${reason}`)
     this.code = code
     this.path = text
     if (movedTo !== undefined) this.movedTo = Buffer.from(movedTo).toString()

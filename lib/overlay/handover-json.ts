@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs'
 import { invalidArgType, invalidArgValue } from '../errors.js'
 import { absolute, splitLast } from './bytes.js'
 import { type RungName, rungs } from './choose.js'
+import type { MountKind } from './reap.js'
 
 export type Phase = 'detached' | 'attached' | 'gone' | 'released'
 
@@ -17,7 +18,7 @@ export type Inode = readonly [dev: bigint, ino: bigint]
 
 /** An attached mount, as another process has written it down. */
 export interface WrittenMount {
-  readonly kind: 'overlay' | 'clone'
+  readonly kind: MountKind
   readonly phase: Exclude<Phase, 'detached'>
   readonly rung: RungName | undefined
   readonly target: Buffer
@@ -53,8 +54,7 @@ const isBootId = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a
 
 /** A mount as JSON has it: 64-bit numbers are strings. */
 export function writeMount(
-  mount: Omit<WrittenMount, 'kind' | 'phase' | 'target' | 'boot'> & {
-    readonly kind: string
+  mount: Omit<WrittenMount, 'phase' | 'target' | 'boot'> & {
     readonly phase: Phase
     readonly target: Buffer | undefined
   },
@@ -82,11 +82,11 @@ export function writeMount(
 }
 
 /**
- * Reads what `writeMount` wrote: an object, or its text.
+ * Reads what `writeMount` wrote of such a mount: an object, or its text.
  *
  * @throws TypeError naming the field, for anything else
  */
-export function readMount(json: unknown): WrittenMount {
+export function readMount(json: unknown, kinds: readonly MountKind[]): WrittenMount {
   const fields = objectOf(json)
   const name = (field: string) => `json.${field}`
   const one = <T extends string>(field: string, allowed: readonly T[]): T => {
@@ -103,16 +103,16 @@ export function readMount(json: unknown): WrittenMount {
     throw invalidArgValue(
       name('version'),
       fields['version'],
-      'must be 1, as JSON.stringify(rootfs) writes it',
+      'must be 1, as JSON.stringify writes it of a mount',
     )
   }
-  const kind = one('kind', ['overlay', 'clone'])
+  const kind = one('kind', kinds)
   const isUntold = fields['target'] === undefined && fields['targetBytes'] === undefined
   if (
     fields['phase'] === 'detached' ||
     (isUntold && ['released', 'gone'].includes(String(fields['phase'])))
   ) {
-    const why = 'must be of an attached rootfs: a detached one is handed over by its fd (rootfs.release())'
+    const why = 'must be of an attached mount: a detached one is handed over by its fd (release())'
     throw invalidArgValue(name('phase'), fields['phase'], why)
   }
   const phase = one('phase', ['attached', 'released', 'gone'])
@@ -151,7 +151,7 @@ function objectOf(json: unknown): Readonly<Record<string, unknown>> {
     try {
       value = JSON.parse(json)
     } catch {
-      throw invalidArgValue('json', json, 'must be the JSON of a rootfs')
+      throw invalidArgValue('json', json, 'must be the JSON of a mount')
     }
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -57,7 +57,7 @@ const openAbove = 0
 export function planLookAt(target: Buffer, unique: boolean, features: Host['features']): LookPlan {
   const { parent: above, name } = splitLast(target)!
   const subject = { option: 'target', path: target }
-  const b = new PlanBuilder('open rootfs')
+  const b = new PlanBuilder('open mount')
   const parent = b.slot('parent')
   const at = b.slot('mount')
   const flags = f.O_PATH | f.O_DIRECTORY
@@ -176,7 +176,8 @@ function checkPlace(written: WrittenMount, namespace: number): void {
 function isSame(written: WrittenMount, found: Found): boolean {
   const { kind, mountId, unique, dev, ino, mark } = written
   if (!found.isMountRoot || found.mountId !== mountId || found.dev !== dev) return false
-  if ((kind === 'overlay') !== found.isOverlay) return false
+  // what is cloned or bound may lie on an overlay, and has no mark
+  if (kind === 'overlay' ? !found.isOverlay : found.isOverlay && mark !== undefined) return false
   if (unique) return true
   if (ino !== undefined && ino !== found.ino) return false
   return mark === undefined || listed(written)?.source === mark

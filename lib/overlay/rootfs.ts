@@ -1,6 +1,6 @@
 /** The handle of a root filesystem, and how it passes from one process to another. */
 import { invalidArgType } from '../errors.js'
-import { Mount } from '../mount/mount.js'
+import { Mount, type MountOpener } from '../mount/mount.js'
 import type { Flow } from '../program/flow.js'
 import { checkCall } from './call-options.js'
 import { findWritten, takeFd } from './handover.js'
@@ -8,7 +8,7 @@ import { readMount } from './handover-json.js'
 import type { Host } from './host.js'
 
 /** What opens rootfs: a Mounter. An interface, because the arrow points the other way. */
-export interface RootfsOpener {
+export interface RootfsOpener extends MountOpener {
   openRootfs(json: unknown, call?: { signal?: AbortSignal }): Promise<Rootfs>
   openRootfsSync(json: unknown): Rootfs
   takeRootfs(fd: number, call?: { signal?: AbortSignal }): Promise<Rootfs>
@@ -45,7 +45,7 @@ export class Rootfs extends Mount {
    *   ERR_OVERLAYFD_MOUNT_GONE · MountError EACCES: the target may not be looked at · TypeError naming the field
    * @see statx(2), statmount(2) (Linux 6.8; before it /proc/thread-self/mountinfo is read)
    */
-  static async open(
+  static override async open(
     json: object | string,
     call: { mounter?: RootfsOpener; signal?: AbortSignal } = {},
   ): Promise<Rootfs> {
@@ -54,7 +54,7 @@ export class Rootfs extends Mount {
   }
 
   /** As `open`; blocks. */
-  static openSync(json: object | string, call: { mounter?: RootfsOpener } = {}): Rootfs {
+  static override openSync(json: object | string, call: { mounter?: RootfsOpener } = {}): Rootfs {
     const { mounter = defaultOpener!() } = checkCall(call, ['mounter'])
     return mounter.openRootfsSync(json)
   }
@@ -86,8 +86,8 @@ export class Rootfs extends Mount {
   }
 
   /** @internal Checks the JSON at once, and does nothing else before it is driven. */
-  static openFlow(host: Host, json: unknown): Flow<Rootfs> {
-    const written = readMount(json)
+  static override openFlow(host: Host, json: unknown): Flow<Rootfs> {
+    const written = readMount(json, ['overlay', 'clone'])
     return made(host, findWritten(host, written))
   }
 

@@ -2,9 +2,11 @@
 import t from 'tap'
 import { bootId, type Phase, readMount, writeMount } from '../../lib/overlay/handover-json.js'
 
+const read = (json: unknown) => readMount(json, ['overlay', 'clone'])
+
 const mount = {
   rung: 'direct' as const,
-  kind: 'overlay',
+  kind: 'overlay' as const,
   phase: 'attached' as Phase,
   target: Buffer.from('/c/7/rootfs'),
   mountId: 0xffff_ffff_ffff_ffffn,
@@ -25,16 +27,16 @@ t.test('written and read back, as text and as an object', async (t) => {
   t.match(bootId(), /^[0-9a-f-]{36}$/)
   const { phase, ...rest } = mount
   for (const form of [json, JSON.stringify(json), JSON.parse(JSON.stringify(json))]) {
-    t.same(readMount(form), { ...rest, phase, boot: bootId() })
+    t.same(read(form), { ...rest, phase, boot: bootId() })
   }
   const bytes = Buffer.from('/c/\xff\xfe"\n', 'latin1')
   const odd = JSON.stringify(
     writeMount({ ...mount, target: bytes, ino: undefined, mark: undefined, uppers: [] }),
   )
   t.match(JSON.parse(odd), { target: '/c/\ufffd\ufffd"\n', targetBytes: bytes.toString('base64') })
-  t.match(readMount(odd), { target: bytes, ino: undefined, mark: undefined })
-  t.equal(readMount({ ...json, rung: undefined }).rung, undefined, 'one that came as an fd')
-  t.equal(readMount({ ...json, boot: null }).boot, undefined)
+  t.match(read(odd), { target: bytes, ino: undefined, mark: undefined })
+  t.equal(read({ ...json, rung: undefined }).rung, undefined, 'one that came as an fd')
+  t.equal(read({ ...json, boot: null }).boot, undefined)
 })
 
 t.test('anything else is a TypeError that names the field', async (t) => {
@@ -67,7 +69,7 @@ t.test('anything else is a TypeError that names the field', async (t) => {
       const error = { name: 'TypeError', code: /^ERR_INVALID_ARG_(TYPE|VALUE)$/ }
       let thrown: unknown
       try {
-        readMount(whole)
+        read(whole)
       } catch (caught) {
         thrown = caught
       }
@@ -75,7 +77,7 @@ t.test('anything else is a TypeError that names the field', async (t) => {
       t.ok(String((thrown as Error).message).includes(`"${name}"`), (thrown as Error).message)
     }
   }
-  t.throws(() => readMount({ ...good, phase: 'detached' }), { message: /handed over by its fd/ })
+  t.throws(() => read({ ...good, phase: 'detached' }), { message: /handed over by its fd/ })
 })
 
 t.test('what is read is read once, and nothing of a prototype counts', async (t) => {
@@ -84,7 +86,7 @@ t.test('what is read is read once, and nothing of a prototype counts', async (t)
     enumerable: true,
     get: () => (reads++ === 0 ? '/c/7/rootfs' : '/elsewhere'),
   })
-  t.same(readMount(changing).target, Buffer.from('/c/7/rootfs'))
+  t.same(read(changing).target, Buffer.from('/c/7/rootfs'))
   t.equal(reads, 1)
-  t.throws(() => readMount(Object.create(writeMount(mount))), { message: /json.version/ })
+  t.throws(() => read(Object.create(writeMount(mount))), { message: /json.version/ })
 })
