@@ -159,7 +159,14 @@ const ending = async (t: Test, dir: string, upperdir: string) => {
   t.teardown(() => pool.close())
   return end
 }
-/** How many mounts of the process wait for a directory: nobody else has such an open file. */
+/** Until a mount waits for a directory: by then it has undone what it had made. */
+const parked = (mounter: Mounter) =>
+  settled(
+    () => mounter.stats.composing.parked,
+    (count) => count === 1,
+    30_000,
+  )
+/** Time for what must not happen. */
 const soon = () => new Promise((resolve) => setTimeout(resolve, 50))
 
 for (const { rung, idmap } of ways) {
@@ -173,7 +180,7 @@ for (const { rung, idmap } of ways) {
     const abort = new AbortController()
     const waiting = stack.mount(made, { signal: abort.signal })
     waiting.catch(() => {})
-    await soon()
+    t.equal(await parked(mounter), 1)
     t.notOk(existsSync(made.workdir), 'while it waits, what it had made is gone again')
     const other = await stack.mount(area.container('other'))
     t.pass('it takes no thread: another one is served meanwhile')
@@ -200,6 +207,7 @@ test('a mounter with a mount that waits closes when that is done', async (t) => 
   const mounting = stack.mount(at).finally(() => order.push('mounted'))
   const closing = mounter.close().finally(() => order.push('closed'))
   const closingStack = stack.close().finally(() => order.push('stack closed'))
+  t.equal(await parked(mounter), 1)
   await soon()
   t.same(order, [], 'nothing before the directory is free')
   await end()
@@ -211,7 +219,10 @@ test('a mounter with a mount that waits closes when that is done', async (t) => 
   await mounter.close()
 })
 
-/** A worker with a mounter, which mounts what it is told to; `busy` keeps its event loop from hearing of it. */
+/**
+ * A worker with a mounter, which mounts what it is told to: it answers when the mount waits, or, `busy`, at once, and
+ * then its event loop does not hear of it.
+ */
 const workerWith = async (options: object, busy: boolean): Promise<Worker> => {
   const worker = new Worker(
     `const { parentPort, workerData } = require('node:worker_threads')
@@ -220,6 +231,7 @@ const workerWith = async (options: object, busy: boolean): Promise<Worker> => {
       const stack = await mounter.open({ lowerdir: workerData.options.lowerdir })
       const { lowerdir, ...at } = workerData.options
       globalThis.mounting = stack.mount(at)
+      while (!workerData.busy && mounter.stats.composing.parked === 0) await new Promise(setImmediate)
       parentPort.postMessage('started')
       if (workerData.busy) for (;;);
     })`,
@@ -238,7 +250,6 @@ test('a worker that ends while its mount waits', async (t) => {
   const lowerdir = area.layers(2)
   const end = await ending(t, area.mkdir('gate'), at.upperdir)
   const worker = await workerWith({ lowerdir, ...at }, false)
-  await soon()
   await worker.terminate()
   t.equal(binding.claims(), 1, 'only the one that is waited for')
   await end()
@@ -252,7 +263,7 @@ test('a worker that ends before it hears of its mount', async (t) => {
   const lowerdir = area.layers(2)
   const [at, other] = [area.container('c'), area.container('other')]
   const worker = await workerWith({ lowerdir, ...at }, true)
-  t.ok(await settled(() => isMounted(at.target), Boolean), 'attached, whoever knows')
+  t.ok(await settled(() => isMounted(at.target), Boolean, 30_000), 'attached, whoever knows')
   await worker.terminate()
   t.ok(isMounted(at.target), 'and it stays')
   await t.rejects(
