@@ -1,10 +1,10 @@
 /**
  * One mount from open layers: rung, plan, program, handle. What both stacks and one-shot calls do.
  *
- * Four results of a program are not the end: a layer whose name shows something else by now (it was renamed)
+ * Five results of a program are not the end: a layer whose name shows something else by now (it was renamed)
  * gets a tree of its own; a call that turned out to be missing (a filter that the probe did not meet) is
- * marked so and the next rung is taken; a directory above one that is to be made is made too; a claim in the way
- * may be of a mount that is gone. Then the mount is planned again. All happen before anything is visible; after
+ * marked so and the next rung is taken; a directory above one that is to be made is made too; an upper that a killed
+ * process has made but not finished is finished; a claim in the way may be of a mount that is gone. Then the mount is planned again. All happen before anything is visible; after
  * the attach nothing is tried another way.
  */
 import { realpathSync } from 'node:fs'
@@ -27,6 +27,7 @@ import { type Base, type PlannedMount, planMount, planWarm, StageNeeded } from '
 import { Rootfs } from './rootfs.js'
 import type { Composition } from './rungs/rung.js'
 import type { MountSpec } from './spec.js'
+import { isUnfinished } from './upper.js'
 
 /** Makes the mount. */
 export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): Flow<Rootfs> {
@@ -50,14 +51,15 @@ function* checked(host: Host, here: Here, base: Base, spec: MountSpec): Flow<voi
 
 function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Rootfs> {
   let spec = asked
-  let parents = false
+  let missing = { parents: false, unfinished: false }
   for (let tries = 0; ; tries++) {
     const planned = base.layers
     const { features } = host
     if (spec === asked && base.stage.lease && hasDots(asked)) spec = withRealUpper(asked)
     let mount: PlannedMount
     try {
-      mount = parents ? planMount(host, base, spec, parents) : planWarm(host, base, spec)
+      const isUsual = !missing.parents && !missing.unfinished
+      mount = isUsual ? planWarm(host, base, spec) : planMount(host, base, spec, missing)
     } catch (error) {
       if (!(error instanceof StageNeeded) || base.stage.lease) throw error
       yield* takeStage(host, here, base)
@@ -85,8 +87,12 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
         if (dropStale(claim, host.features.uniqueMountId)) continue
         throw refine(inUse(step, claim, error), { rung })
       }
-      if (!parents && isMissingParent(error, spec)) {
-        parents = true
+      if (!missing.parents && isMissingParent(error, spec)) {
+        missing = { ...missing, parents: true }
+        continue
+      }
+      if (!missing.unfinished && error instanceof UnexpectedError && isUnfinished(error.step)) {
+        missing = { ...missing, unfinished: true }
         continue
       }
       if (spec === asked && isStaged(rung) && step && isLinked(step)) {

@@ -84,11 +84,16 @@ const topOf = (base: Base, spec: MountSpec): TopAttributes =>
 /**
  * The plan of a mount, without holes; pure but for reading /proc/PID/uid_map of a user namespace given by path.
  *
- * @param parents with `create`: make the directories above too
+ * @param missing with `create`: make the directories above too; finish an upper that is there
  */
-export function planMount(host: Planner, base: Base, asked: MountSpec, parents = false): PlannedMount {
+export function planMount(
+  host: Planner,
+  base: Base,
+  asked: MountSpec,
+  missing: { readonly parents?: boolean; readonly unfinished?: boolean } = {},
+): PlannedMount {
   const spec = withoutSame(asked, base)
-  return plan(host, base, spec, spec.idmap ?? base.spec.idmap, topOf(base, spec), { parents })
+  return plan(host, base, spec, spec.idmap ?? base.spec.idmap, topOf(base, spec), missing)
 }
 
 /** The same, with a plan that was made before if there is one. */
@@ -117,7 +122,7 @@ function plan(
   spec: Planned,
   idmap: Idmap | undefined,
   top: TopAttributes,
-  { parents = false, holes = 0 },
+  { parents = false, unfinished = false, holes = 0 },
 ): PlannedMount {
   if (kept.features !== features) {
     kept.fragments.clear()
@@ -148,6 +153,7 @@ function plan(
     features,
     mark,
     parents,
+    unfinished,
     notes: [...notes, ...adapted.notes, ...ownNotes],
     holes,
     fragments: kept.fragments,

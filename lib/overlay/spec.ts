@@ -60,7 +60,8 @@ export interface StackMountOptions {
   /**
    * Make `upperdir`, `workdir` and `target` where they are missing, with the directories above them. A new
    * upper takes mode, owner (as the container sees it) and extended attributes of the top layer. If the
-   * mount fails, what was made for it goes again, but for directories above.
+   * mount fails, what was made for it goes again, but for directories above. An upper that even its owner may not enter
+   * is one that a process has not finished before it was killed: it is finished.
    */
   create?: boolean
   /**

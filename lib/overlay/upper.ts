@@ -3,6 +3,8 @@
  *
  *   create      mkdirat of what is missing            undone by unlinkat, only of what was made
  *   open        openat of upperdir and workdir
+ *   finish      a new upper gets owner, attributes and, last, its mode: one without the owner's right to enter was
+ *               left by a process that was killed in between, and is not taken for finished
  *   claim       refused if another mount of the process has one of them; before anything is done to them
  *   shifted     fchownat of the upper's top
  *   idmapped    a clone of the directory above both, idmapped as the layers are; both are opened again
@@ -17,6 +19,7 @@ import * as c from '../program/calls.js'
 import { cwd, type PlanBuilder } from '../program/plan.js'
 import {
   about,
+  type Expectation,
   type FdArg,
   isHole,
   type PathText,
@@ -48,6 +51,8 @@ export interface UpperInput {
   readonly features: Features
   /** with `create`, make the directories above too: tried only once one was found missing */
   readonly parents: boolean
+  /** with `create`, finish an upper that was found unfinished */
+  readonly unfinished: boolean
   /**
    * they are to be reached through a clone of the directory above both, made without open_tree_attr; a private one if
    * anything will be mounted on it: a clone is in the peer group of what it was cloned from
@@ -57,6 +62,8 @@ export interface UpperInput {
 
 const targetMode = 0o755
 const workMode = 0o711
+/** What a directory has not until it is finished: its owner's right to enter. */
+const enter = 0o100
 
 /** Steps that make what is missing of upperdir, workdir and target. */
 export function createSteps(
@@ -65,7 +72,7 @@ export function createSteps(
 ): Step | undefined {
   if (!spec.create) return undefined
   const dirs = [
-    { option: 'upperdir', path: spec.upperdir, mode: top.mode & 0o7777 },
+    { option: 'upperdir', path: spec.upperdir, mode: top.mode & 0o7777 & (isTold(top) ? ~0o7777 : ~0) },
     { option: 'workdir', path: spec.workdir, mode: workMode },
     { option: 'target', path: spec.inside ? undefined : spec.target, mode: targetMode },
   ]
@@ -112,6 +119,9 @@ export function known(path: PathText): Buffer {
 const EEXIST = 17
 const ENOENT = 2
 
+/** Whether a finished upper can be told from an unfinished one. */
+const isTold = ({ mode }: TopAttributes): boolean => (mode & enter) !== 0
+
 /** Steps that open upper and work; `made` is the step that made a new upper, if it did. */
 export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undefined): Upper | undefined {
   const { spec, features } = input
@@ -127,7 +137,7 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
   b.add(c.claim(upper, { subject: about('upperdir', spec.upperdir) }))
   b.add(c.claim(work, { subject: about('workdir', spec.workdir) }))
   if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(idsOnDisk(spec, input.idmap), 0, 0))
-  if (made) adoptTop(b, upper, input, made)
+  if (made) finish(b, upper, input, made)
   if (spec.options.resetVolatile) {
     const extra = { tolerate: [ENOENT], subject: { option: 'options.volatile' } }
     b.add(c.unlink(work, 'work/incompat/volatile/dirty', extra))
@@ -197,25 +207,43 @@ function carriedUpper(
   return { upper: reopen('upper', paths[0], inode), work: reopen('work', paths[1], workInode), tree }
 }
 
-/** A new upper looks to the container as the top layer does. */
-function adoptTop(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): void {
+const isFinished: Expectation = { field: statxField.mode, mask: BigInt(enter), value: BigInt(enter) }
+
+/** Whether a step met an upper that nobody has finished. */
+export const isUnfinished = ({ expect }: Step): boolean => expect?.[0] === isFinished
+
+function finish(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): void {
+  adoptTop(b, upper, input, input.unfinished ? undefined : made)
+  if (!isTold(input.top)) return
+  const subject = about('upperdir', input.spec.upperdir!)
+  b.add(c.statxFd(upper, input.features.uniqueMountId, { expect: [isFinished], subject }))
+}
+
+/** A new upper looks to the container as the top layer does. `made`: only if that step has made it. */
+function adoptTop(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step | undefined): void {
   const { top } = input
+  const ifDone = made && { ifDone: made }
   const subject = about('upperdir', input.spec.upperdir!)
   const isRoots = top.uid === 0 && top.gid === 0
   const onDisk = idsOnDisk(input.spec, input.idmap)
   if (input.spec.upper !== 'shifted' || !isRoots) {
     chownUpper(b, upper, input, ownerOnDisk(onDisk, top.uid, top.gid), made)
   }
-  // chown takes the set-id bits away, and mkdir the umask's
-  b.add(c.chmod(['/proc/self/fd/', upper], top.mode & 0o7777, { ifDone: made, subject }))
   for (const [name, value] of top.xattrs) {
     const shifted = isAcl(name) ? shiftAcl(value, onDisk) : value
-    b.add(c.lsetxattr(['/proc/self/fd/', upper, '/.'], name, shifted, { ifDone: made, subject }))
+    b.add(c.lsetxattr(['/proc/self/fd/', upper, '/.'], name, shifted, { ...ifDone, subject }))
   }
+  // last, for it says that all is done; mkdir takes the umask's bits away too
+  b.add(c.chmod(['/proc/self/fd/', upper], top.mode & 0o7777, { ...ifDone, subject }))
 }
 
 function chownUpper(b: PlanBuilder, upper: Slot, { spec }: UpperInput, owner: Owner, ifDone?: Step): void {
-  b.add(c.fchown(upper, owner.uid, owner.gid, { ifDone, subject: about('upperdir', spec.upperdir!) }))
+  b.add(
+    c.fchown(upper, owner.uid, owner.gid, {
+      ...(ifDone && { ifDone }),
+      subject: about('upperdir', spec.upperdir!),
+    }),
+  )
 }
 
 /**

@@ -101,6 +101,35 @@ for (const { rung, idmap, shift } of ways) {
   }
 }
 
+for (const { rung, idmap, shift } of ways) {
+  t.test(`${rung}: an upper that a killed process has not finished is finished`, privileged, async (t) => {
+    const area = scratch(t)
+    const lowerdir = area.layers(2)
+    const top = lowerdir[0] as string
+    chownSync(top, 12, 34)
+    chmodSync(top, 0o750)
+    setXattrs(top, { 'user.note': 'kept' })
+    const mounter = new Mounter({ rung })
+    t.teardown(() => mounter.close())
+    for (const [name, mode_, wanted] of [
+      ['unfinished', 0, { owner: `${12 + shift}:${34 + shift}`, mode: '750', note: true }],
+      ['finished', 0o700, { owner: '0:0', mode: '700', note: false }],
+    ] as const) {
+      const dirs = at(area, name)
+      mkdirSync(dirs.upperdir, { recursive: true })
+      chmodSync(dirs.upperdir, mode_)
+      const rootfs = await mounter.mount({ lowerdir, idmap, ...dirs, create: true })
+      const is = {
+        owner: owner(dirs.upperdir),
+        mode: mode(dirs.upperdir),
+        note: 'user.note' in xattrs(dirs.upperdir),
+      }
+      t.same(is, wanted, name)
+      await rootfs.unmount()
+    }
+  })
+}
+
 t.test('an ACL is for the same users in the container', privileged, async (t) => {
   const area = scratch(t)
   const lowerdir = area.layers(2)

@@ -20,6 +20,8 @@ export interface RungInput {
   readonly holes: number
   /** with `create`, make the directories above too */
   readonly parents: boolean
+  /** with `create`, finish an upper that was found unfinished */
+  readonly unfinished: boolean
   /** notes of the choice */
   readonly notes: readonly string[]
   /** the encoded layers of earlier mounts of the same stack, by what made them */
