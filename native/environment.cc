@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -10,7 +11,9 @@
 
 namespace {
 constexpr size_t kResultsSize = size_t{64} * 1024;
-}
+// How long teardown waits for programs under way: many times what one takes that comes back.
+constexpr std::chrono::seconds kPatience(5);
+}  // namespace
 
 Environment* Environment::Of(napi_env env) {
   void* data = nullptr;
@@ -22,22 +25,31 @@ void Environment::Start() {
   napi_value name = nullptr;
   napi_create_string_utf8(env_, "overlayfd", NAPI_AUTO_LENGTH, &name);
   napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
-                                  Deliver, &wake_);
-  napi_unref_threadsafe_function(env_, wake_);
+                                  Deliver, &box_->wake);
+  napi_unref_threadsafe_function(env_, box_->wake);
   // Registered after the function above and so run before that is torn down.
   napi_add_env_cleanup_hook(
       env_, [](void* e) { static_cast<Environment*>(e)->Stop(); }, this);
 }
 
 void Environment::Stop() {
-  pools_.clear();  // joins: nothing can complete after this
-  completed_.clear();
+  for (const auto& each : pools_) each.second->Stop();
+  const auto deadline = Pool::Clock::now() + kPatience;
+  for (const auto& each : pools_) each.second->Join(deadline);
+  pools_.clear();
+  std::vector<std::shared_ptr<Job>> unseen;
+  {
+    const std::lock_guard<std::mutex> lock(box_->mutex);
+    box_->closed = true;
+    unseen.swap(box_->completed);
+  }
+  unseen.clear();
   for (const int fd : fds_) sys_close(fd);
   fds_.clear();
 }
 
 int Environment::CreatePool(PoolOptions options, uint32_t* id) {
-  auto pool = std::make_unique<Pool>(std::move(options));
+  auto pool = std::make_shared<Pool>(std::move(options));
   const int error = pool->Start();
   if (error == 0) pools_[*id = next_pool_++] = std::move(pool);
   return error;
@@ -46,6 +58,14 @@ int Environment::CreatePool(PoolOptions options, uint32_t* id) {
 Pool* Environment::FindPool(uint32_t id) {
   const auto it = pools_.find(id);
   return it == pools_.end() ? nullptr : it->second.get();
+}
+
+void Environment::ClosePool(uint32_t id) {
+  const auto it = pools_.find(id);
+  if (it == pools_.end()) return;
+  it->second->Stop();
+  it->second->Join();
+  pools_.erase(it);
 }
 
 bool Environment::TakeInputs(const ProgramHeader& header) {
@@ -70,8 +90,8 @@ std::shared_ptr<Program> Environment::FindProgram(uint32_t id) {
 }
 
 void Environment::Expect(const std::shared_ptr<Job>& job) {
-  if (pending_++ == 0) napi_ref_threadsafe_function(env_, wake_);
-  job->done = [this](std::shared_ptr<Job> done) { Complete(std::move(done)); };
+  if (pending_++ == 0) napi_ref_threadsafe_function(env_, box_->wake);
+  job->done = [box = box_](std::shared_ptr<Job> done) { box->Put(std::move(done)); };
 }
 
 void Environment::Submit(Pool* pool, std::vector<std::shared_ptr<Job>> jobs) {
@@ -115,30 +135,24 @@ void Environment::Append(Job* job, std::vector<uint32_t>* words) {
   (*words)[begin] = static_cast<uint32_t>(words->size() - begin);
 }
 
-bool Environment::MustWake() {
-  if (woken_ || completed_.size() < wake_for_) return false;
-  woken_ = true;
-  return true;
+void Environment::Box::WakeIfDue() {
+  if (woken || completed.empty() || completed.size() < wake_for) return;
+  woken = true;
+  napi_call_threadsafe_function(wake, nullptr, napi_tsfn_nonblocking);
 }
 
-void Environment::Complete(std::shared_ptr<Job> job) {
-  bool wake = false;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    completed_.push_back(std::move(job));
-    wake = MustWake();
-  }
-  if (wake) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+void Environment::Box::Put(std::shared_ptr<Job> job) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  // Nobody waits for it: it ends with the caller's reference.
+  if (closed) return;
+  completed.push_back(std::move(job));
+  WakeIfDue();
 }
 
 void Environment::WakeFor(uint32_t results) {
-  bool wake = false;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    wake_for_ = std::max(results, 1U);
-    wake = !completed_.empty() && MustWake();
-  }
-  if (wake) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+  const std::lock_guard<std::mutex> lock(box_->mutex);
+  box_->wake_for = std::max(results, 1U);
+  box_->WakeIfDue();
 }
 
 void Environment::Deliver(napi_env env, napi_value, void* context, void*) {
@@ -149,12 +163,12 @@ void Environment::DeliverAll() {
   const Napi::Env env(env_);
   std::vector<std::shared_ptr<Job>> jobs;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    jobs.swap(completed_);
-    woken_ = false;
+    const std::lock_guard<std::mutex> lock(box_->mutex);
+    jobs.swap(box_->completed);
+    box_->woken = false;
   }
   pending_ -= static_cast<uint32_t>(jobs.size());
-  if (pending_ == 0 && !jobs.empty()) napi_unref_threadsafe_function(env_, wake_);
+  if (pending_ == 0 && !jobs.empty()) napi_unref_threadsafe_function(env_, box_->wake);
   if (jobs.empty()) return;
   const Napi::HandleScope scope(env);
   std::vector<uint32_t> words;

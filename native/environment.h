@@ -7,10 +7,12 @@
 //   deliver   the JS thread writes the results of all of them into one buffer, and calls the
 //             dispatcher once
 //   teardown  pools are stopped and joined, results nobody saw are dropped with their fds, and the
-//             fds that JS still held are closed: a terminated worker leaves nothing behind
+//             fds that JS still held are closed: a terminated worker leaves nothing behind; a
+//             thread that a call keeps for longer than a moment is left, and so neither
+//             worker.terminate() nor process.exit() waits for ever
 //
 // A thread-safe function may drop what was queued in it at teardown. So nothing is queued in ours:
-// it only wakes, and the jobs are owned here.
+// it only wakes, and the jobs are owned here, in a box that threads which were left find closed.
 #pragma once
 
 #include <napi.h>
@@ -38,7 +40,7 @@ class Environment {
   // 0 or an errno.
   int CreatePool(PoolOptions options, uint32_t* id);
   Pool* FindPool(uint32_t id);
-  void ClosePool(uint32_t id) { pools_.erase(id); }
+  void ClosePool(uint32_t id);
 
   // Programs that are run often.
   uint32_t KeepProgram(std::shared_ptr<Program> program);
@@ -74,13 +76,22 @@ class Environment {
   static uint64_t MountNamespace();
 
  private:
-  void Complete(std::shared_ptr<Job> job);  // owned threads
+  // What has ended and was not delivered.
+  struct Box {
+    std::mutex mutex;
+    std::vector<std::shared_ptr<Job>> completed;
+    uint32_t wake_for = 1;
+    bool woken = false;
+    bool closed = false;
+    napi_threadsafe_function wake = nullptr;
+
+    void Put(std::shared_ptr<Job> job);  // owned threads
+    void WakeIfDue();                    // under the mutex
+  };
   void Expect(const std::shared_ptr<Job>& job);
   static void Deliver(napi_env env, napi_value, void* context, void*);
-  bool MustWake();
 
   const napi_env env_;
-  napi_threadsafe_function wake_ = nullptr;
   Napi::FunctionReference dispatcher_;
   // Memory that JavaScript reads results from.
   struct Shared {
@@ -92,14 +103,11 @@ class Environment {
   Shared delivered_;
   Shared returned_;
   std::vector<uint32_t> scratch_;
-  std::map<uint32_t, std::unique_ptr<Pool>> pools_;
+  std::map<uint32_t, std::shared_ptr<Pool>> pools_;
   std::unordered_map<uint32_t, std::shared_ptr<Program>> programs_;
   std::unordered_set<int> fds_;
   uint32_t next_pool_ = 1;
   uint32_t next_program_ = 1;
   uint32_t pending_ = 0;
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<Job>> completed_;
-  uint32_t wake_for_ = 1;
-  bool woken_ = false;
+  const std::shared_ptr<Box> box_ = std::make_shared<Box>();
 };

@@ -20,7 +20,8 @@ Job::~Job() {
 
 Pool::Pool(PoolOptions options) : options_(std::move(options)) {}
 
-Pool::~Pool() { Stop(); }
+// With the last thread that was left, if there is one.
+Pool::~Pool() { RemoveClaimListener(this); }
 
 int Pool::Start() {
   AddClaimListener(this);
@@ -35,13 +36,18 @@ int Pool::Start() {
   int error = 0;
   for (uint32_t i = 0; i < options_.threads && error == 0; i++) {
     pthread_t thread = 0;
-    error = pthread_create(&thread, &attributes, Enter, this);
-    if (error == 0) threads_.push_back(thread);
+    auto self = std::make_unique<std::shared_ptr<Pool>>(shared_from_this());
+    error = pthread_create(&thread, &attributes, Enter, self.get());
+    if (error != 0) break;
+    // It is the thread's.
+    static_cast<void>(self.release());
+    threads_.push_back(thread);
   }
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) {
     Stop();
+    Join();
     return error;
   }
   // Until then a new thread shares its creator's directory, and setns(2) is EINVAL for that one.
@@ -51,7 +57,11 @@ int Pool::Start() {
 }
 
 void* Pool::Enter(void* pool) {
-  static_cast<Pool*>(pool)->Work();
+  const std::unique_ptr<std::shared_ptr<Pool>> self(static_cast<std::shared_ptr<Pool>*>(pool));
+  (*self)->Work();
+  const std::lock_guard<std::mutex> lock((*self)->mutex_);
+  (*self)->ended_++;
+  (*self)->end_.notify_one();
   return nullptr;
 }
 
@@ -269,7 +279,21 @@ void Pool::Stop() {
     for (const auto& job : current_) job->abort = true;
   }
   wake_.notify_all();
-  for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
+}
+
+void Pool::Join(Clock::time_point deadline) {
+  bool all = true;
+  if (deadline != Clock::time_point::max()) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    all = end_.wait_until(lock, deadline, [this] { return ended_ == threads_.size(); });
+  }
+  for (const pthread_t thread : threads_) {
+    if (all) {
+      pthread_join(thread, nullptr);
+    } else if (pthread_tryjoin_np(thread, nullptr) != 0) {
+      pthread_detach(thread);
+    }
+  }
   threads_.clear();
 }
 

@@ -9,6 +9,10 @@
 //   owned thread   takes a job, runs it, gives it to the job's `done`
 //   stranded       a thread that a program has left in another namespace, because its way back
 //                  failed: it ends, or, as the last one, stays to refuse what is queued
+//   left           a thread whose program does not come back (a call may wait for a server of FUSE
+//   or
+//                  NFS for ever, and only the death of the process ends it): it keeps its pool,
+//                  does what its program says when it may, and ends; nobody hears of the result
 //   parked         a job whose directories are still in use by a claim that is ending; queued again
 //                  when that has ended, so that no thread waits meanwhile
 #pragma once
@@ -16,6 +20,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -53,7 +58,7 @@ struct PoolOptions {
   uint64_t mount_namespace = 0;
 };
 
-class Pool final : private ClaimListener {
+class Pool final : private ClaimListener, public std::enable_shared_from_this<Pool> {
  public:
   explicit Pool(PoolOptions options);
   ~Pool();
@@ -67,8 +72,11 @@ class Pool final : private ClaimListener {
   void Abort(uint32_t id);
   // The job is done when nothing is queued, parked or running.
   void Drain(std::shared_ptr<Job> job);
-  // No job is started any more; the queued ones are dropped; waits for the running ones.
+  // No job is started any more; the queued ones are dropped, the running ones asked to stop.
   void Stop();
+  // After Stop: waits for the threads, and leaves those that have not ended by then.
+  using Clock = std::chrono::steady_clock;
+  void Join(Clock::time_point deadline = Clock::time_point::max());
 
   struct Counts {
     uint32_t queued, parked, running;
@@ -102,6 +110,8 @@ class Pool final : private ClaimListener {
   uint32_t serving_ = 0;                       // threads that are where they belong
   std::vector<std::shared_ptr<Job>> drains_;
   std::vector<pthread_t> threads_;
+  std::condition_variable end_;
+  size_t ended_ = 0;  // threads
   uint32_t most_queued_ = 0;
   uint64_t ran_ = 0;
   bool stopping_ = false;
