@@ -1,8 +1,7 @@
 /**
  * Checks options of the overlay file system against their table, and against what the kernel was found to know.
  */
-import { checkKeys } from '../check.js'
-import { invalidArgType, invalidArgValue, outOfRange, unsupported } from '../errors.js'
+import { invalidArgType, invalidArgValue, outOfRange, unknownOption, unsupported } from '../errors.js'
 import type { Features } from '../host/features.js'
 import type { Hole } from '../program/step.js'
 import {
@@ -42,7 +41,6 @@ export interface PlannedOptions extends Omit<ParsedOptions, 'list'> {
   readonly list: readonly ParsedOption<string | Hole>[]
 }
 
-const optionNames = Object.keys(optionTable)
 const none: ParsedOptions = { list: [], resetVolatile: false, volatile: false }
 
 /**
@@ -52,10 +50,22 @@ const none: ParsedOptions = { list: [], resetVolatile: false, volatile: false }
  */
 export function parseOptions(options: unknown, name: string, hasUpper = true): ParsedOptions {
   if (options === undefined) return none
+  if (
+    typeof options !== 'object' ||
+    options === null ||
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
+  ) {
+    throw invalidArgType(name, 'an object', options)
+  }
   const list: ParsedOption[] = []
-  const given: OverlayOptions = checkKeys(options, name, optionNames)
-  for (const [key, value] of Object.entries(given)) {
+  const given: OverlayOptions = {}
+  // not checkKeys: in the order in which they are given
+  for (const key in options) {
+    const value = (options as Readonly<Record<string, unknown>>)[key]
     if (value === undefined) continue
+    if (!Object.hasOwn(optionTable, key)) throw unknownOption(`${name}.${key}`, Object.keys(optionTable))
+    Object.assign(given, { [key]: value })
     const parsed = parseOption(key, optionTable[key as OptionName].kind, value, `${name}.${key}`)
     if (parsed) list.push(parsed)
   }
