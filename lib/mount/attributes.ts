@@ -7,7 +7,7 @@
 import { checkKeys } from '../check.js'
 import { invalidArgType, invalidArgValue } from '../errors.js'
 import * as f from '../flags.js'
-import { attributeBits, type MountAttributes, parseAtime } from '../overlay/attributes.js'
+import { attributeBits, type MountAttributes, msAtimes, parseAtime } from '../overlay/attributes.js'
 
 /** Attributes of a bind mount. `false` takes away what the mount of the source has. */
 export interface BindAttributes extends MountAttributes {
@@ -28,8 +28,6 @@ export const noChange: AttributeChange = { set: 0, clear: 0, msSet: 0, msClear: 
 
 export const isChange = ({ set, clear }: AttributeChange): boolean => (set | clear) !== 0
 
-const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
-
 /** Checks attributes; `name` is what errors call them. `own`: a further name that is somebody else's to check. */
 export function parseChange(attributes: unknown, name: string, own?: string): AttributeChange {
   if (attributes === undefined) return noChange
@@ -43,7 +41,7 @@ export function parseChange(attributes: unknown, name: string, own?: string): At
       // the access time is a number within the attributes: it is replaced, not added to
       change.clear |= f.MOUNT_ATTR__ATIME
       change.msSet |= ms
-      change.msClear |= atimes & ~ms
+      change.msClear |= msAtimes & ~ms
       continue
     }
     if (typeof value !== 'boolean') throw invalidArgType(`${name}.${key}`, 'boolean', value)
@@ -65,26 +63,4 @@ export function parseSomeChange(attributes: unknown, name: string): AttributeCha
   if (isChange(change)) return change
   if (attributes === undefined) throw invalidArgType(name, 'an object', attributes)
   throw invalidArgValue(name, attributes, 'must name at least one attribute')
-}
-
-/** ST_* of statfs(2) as MS_* of mount(2). */
-const shown = [
-  [f.ST_RDONLY, f.MS_RDONLY],
-  [f.ST_NOSUID, f.MS_NOSUID],
-  [f.ST_NODEV, f.MS_NODEV],
-  [f.ST_NOEXEC, f.MS_NOEXEC],
-  [f.ST_NODIRATIME, f.MS_NODIRATIME],
-  [f.ST_NOSYMFOLLOW, f.MS_NOSYMFOLLOW],
-] as const
-
-/** What a remount has to say so that the mount differs from what it was by the change alone. */
-export function remountFlags(statfs: number, { msSet, msClear }: AttributeChange): number {
-  const kept = shown.reduce((sum, [st, ms]) => sum | ((statfs & st) === 0 ? 0 : ms), 0)
-  const atime =
-    (statfs & f.ST_NOATIME) !== 0
-      ? f.MS_NOATIME
-      : (statfs & f.ST_RELATIME) !== 0
-        ? f.MS_RELATIME
-        : f.MS_STRICTATIME
-  return ((kept | atime) & ~msClear) | msSet
 }

@@ -14,7 +14,12 @@
 import { invalidArgType, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
-import { type MountAttributes, type Propagation, parsePropagation } from '../overlay/attributes.js'
+import {
+  type MountAttributes,
+  type Propagation,
+  parsePropagation,
+  remountFlags,
+} from '../overlay/attributes.js'
 import { missing, RungError } from '../overlay/choose.js'
 import type { Host } from '../overlay/host.js'
 import type { ParsedOption } from '../overlay/options.js'
@@ -23,7 +28,7 @@ import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
 import { type Plan, PlanBuilder } from '../program/plan.js'
 import { type FdArg, type Step, statfsField, type Text } from '../program/step.js'
-import { type AttributeChange, parseSomeChange, remountFlags } from './attributes.js'
+import { type AttributeChange, parseSomeChange } from './attributes.js'
 import type { Way } from './choose.js'
 import { explainMountFailure } from './failure.js'
 import { type ChangeOptions, parseRecursive } from './options.js'
@@ -135,7 +140,7 @@ const superblockChange = ({ readonly, list }: SuperblockChange): Change => ({
   steps(b, mount, way, statfs) {
     if (way === 'classic') {
       const ro = { msSet: readonly ? f.MS_RDONLY : 0, msClear: readonly === false ? f.MS_RDONLY : 0 }
-      const flags = f.MS_REMOUNT | remountFlags(statfs, { set: 0, clear: 0, ...ro })
+      const flags = f.MS_REMOUNT | remountFlags(statfs, ro)
       if (readonly !== undefined)
         b.note('mount(2) makes this mount read-only or writable too, not the superblock alone')
       b.add(c.mount(null, byFd(mount), null, flags, tmpfsData(list), { subject: { option: 'reconfigure' } }))

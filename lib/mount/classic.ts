@@ -10,14 +10,14 @@
  *   propagation   a further mount(2)
  */
 import * as f from '../flags.js'
-import { outOfPeerGroup } from '../overlay/attributes.js'
+import { outOfPeerGroup, remountFlags } from '../overlay/attributes.js'
 import { endWaits } from '../overlay/reap.js'
 import { propagationNote } from '../overlay/rungs/rung.js'
 import * as c from '../program/calls.js'
 import { cwd, held, PlanBuilder } from '../program/plan.js'
 import { type Slot, type Step, statxField, type Text } from '../program/step.js'
 import { rootOf } from './attach.js'
-import { isChange, remountFlags } from './attributes.js'
+import { isChange } from './attributes.js'
 import { type Known, type MadeMount, sourceSubject } from './bind.js'
 import { createSteps, openInside, type Spot } from './place.js'
 import type { BindSpec, TargetSpec, TmpfsSpec } from './spec.js'

@@ -48,6 +48,9 @@ const propagations = {
   unbindable: f.MS_UNBINDABLE,
 } as const
 
+/** MS_* of access times: one of them holds. In MOUNT_ATTR_* relatime is 0; here it can be seen that it was asked for. */
+export const msAtimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
+
 /**
  * A clone of a shared mount is its peer, and where `/` is shared every mount is one. Left so, what is mounted below the one
  * is mounted below the other too, and who unmounts the clone unmounts from the source what is mounted below it; what is
@@ -95,4 +98,32 @@ export function parsePropagation(value: unknown, name: string): number | undefin
     throw invalidArgValue(name, value, `must be one of '${Object.keys(propagations).join("', '")}'`)
   }
   return propagations[value as Propagation]
+}
+
+/** ST_* of statfs(2) as MS_* of mount(2), but for access times. */
+const shown = [
+  [f.ST_RDONLY, f.MS_RDONLY],
+  [f.ST_NOSUID, f.MS_NOSUID],
+  [f.ST_NODEV, f.MS_NODEV],
+  [f.ST_NOEXEC, f.MS_NOEXEC],
+  [f.ST_NODIRATIME, f.MS_NODIRATIME],
+  [f.ST_NOSYMFOLLOW, f.MS_NOSYMFOLLOW],
+] as const
+
+/**
+ * What a remount by mount(2) has to say so that the mount differs from what statfs(2) shows by the change alone: all
+ * that is not said again is taken away, which inside a user namespace is refused (EPERM).
+ */
+export function remountFlags(
+  statfs: number,
+  { msSet, msClear }: { readonly msSet: number; readonly msClear: number },
+): number {
+  const kept = shown.reduce((sum, [st, ms]) => sum | ((statfs & st) === 0 ? 0 : ms), 0)
+  const atime =
+    (statfs & f.ST_NOATIME) !== 0
+      ? f.MS_NOATIME
+      : (statfs & f.ST_RELATIME) !== 0
+        ? f.MS_RELATIME
+        : f.MS_STRICTATIME
+  return ((kept | atime) & ~msClear) | msSet
 }

@@ -237,7 +237,8 @@ function mountOf(raw: Raw, stack: StackSpec, name: string): MountSpec {
     )
   }
   if (stack.dataLayers > 0 && stack.layers.length - stack.dataLayers === 1 && upperdir === undefined) {
-    throw invalidArgValue(`${name}.datadir`, raw['datadir'], 'needs an upperdir or a second lower layer')
+    const why = 'must be given: one lower layer above data-only ones takes an upperdir, or a second one'
+    throw invalidArgValue(`${name}.upperdir`, upperdir, why)
   }
   const inside = target && namespace && insideOf(target, namespace)
   return {

@@ -225,7 +225,7 @@ t.test('wrong values', async (t) => {
     [() => mount({ upper: 'shifted', idmap }), value, '"options.upper" argument needs an upperdir'],
     [() => mount({ ...writable, upper: 'idmapped' }), value, '"options.upper" argument needs an idmap'],
     [() => mount({ options: { volatile: true } }, one), value, '"options.options" argument cannot be used: one layer without an upperdir is a clone'],
-    [() => mount({}, stack({ lowerdir: ['/a'], datadir: ['/d'] })), value, '"options.datadir" argument needs an upperdir or a second lower layer'],
+    [() => mount({}, stack({ lowerdir: ['/a'], datadir: ['/d'] })), value, '"options.upperdir" argument must be given: one lower layer above data-only ones'],
     [() => mount({ idmap: { uid: ids } }), type, '"options.idmap.gid"'],
     [() => stack({ idmap: { userns: 'a\0' } }), value, '"options.idmap.userns"'],
   ] // biome-ignore format: a table

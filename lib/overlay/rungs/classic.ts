@@ -28,11 +28,10 @@ import {
   statfsField,
   type TextPart,
 } from '../../program/step.js'
-import { outOfPeerGroup } from '../attributes.js'
+import { msAtimes, outOfPeerGroup, remountFlags } from '../attributes.js'
 import type { OpenLayer } from '../layers.js'
 import { maxText } from '../options.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
-import { atimes } from './clone.js'
 import { isReadOnly } from './fs-context.js'
 import { type Composition, cloneNote, propagationNote, type RungInput } from './rung.js'
 
@@ -133,26 +132,6 @@ function partLength(part: TextPart): number {
   return isSlot(part) ? slotDigits : String(part.fd).length
 }
 
-/** ST_* of statfs(2) as MS_* of mount(2), but for access times and what belongs to the superblock. */
-const repeated = [
-  [f.ST_NOSUID, f.MS_NOSUID],
-  [f.ST_NODEV, f.MS_NODEV],
-  [f.ST_NOEXEC, f.MS_NOEXEC],
-  [f.ST_NODIRATIME, f.MS_NODIRATIME],
-  [f.ST_NOSYMFOLLOW, f.MS_NOSYMFOLLOW],
-] as const
-
-/**
- * What a bind remount has to repeat of its source: all that is not said again is taken away, which inside a
- * user namespace is refused (EPERM). Access times are one of three, and what was asked for comes first.
- */
-function inherited(flags: number, asked: number): number {
-  const kept = repeated.reduce((sum, [st, ms]) => sum | ((flags & st) === 0 ? 0 : ms), 0)
-  if ((asked & atimes) !== 0) return kept
-  if ((flags & f.ST_NOATIME) !== 0) return kept | f.MS_NOATIME
-  return kept | ((flags & f.ST_RELATIME) !== 0 ? f.MS_RELATIME : f.MS_STRICTATIME)
-}
-
 const copiesNote =
   'below a shared parent, a copy of the clone stays with its peers if something is mounted below the layer meanwhile: by fd it does not'
 
@@ -166,14 +145,17 @@ function bindSteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot): Step 
   const fd = kept!
   const bind = c.mount([fd], [at], null, f.MS_BIND, null, { commits: true, subject })
   const asked = spec.attributes.ms
-  const source = mountFlags === undefined ? 0 : inherited(mountFlags, asked)
-  const flags = f.MS_REMOUNT | f.MS_BIND | f.MS_RDONLY | asked | source
+  const change = {
+    msSet: f.MS_RDONLY | asked,
+    msClear: (asked & msAtimes) === 0 ? 0 : msAtimes & ~asked,
+  }
+  const flags = mountFlags === undefined ? change.msSet : remountFlags(mountFlags, change)
   b.note(cloneNote, 'the clone is writable for a moment: mount(2) makes it read-only by a second call')
   b.note(copiesNote)
   b.add(
     bind,
     c.mount(null, spec.target!, null, outOfPeerGroup, null, { subject }),
-    c.mount(null, spec.target!, null, flags, null, { subject }),
+    c.mount(null, spec.target!, null, f.MS_REMOUNT | f.MS_BIND | flags, null, { subject }),
   )
   return bind
 }

@@ -7,14 +7,11 @@ import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { PlanBuilder } from '../../program/plan.js'
 import type { FdArg } from '../../program/step.js'
-import { outOfPeerGroup } from '../attributes.js'
+import { msAtimes, outOfPeerGroup } from '../attributes.js'
 import { createSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
 import { attachSteps } from './fs-context.js'
 import { type Composition, cloneNote, type RungInput } from './rung.js'
-
-/** In MOUNT_ATTR_* relatime is 0: in MS_* it can be seen that it was asked for. */
-export const atimes = f.MS_RELATIME | f.MS_NOATIME | f.MS_STRICTATIME
 
 /** How a clone is made that differs from the usual way. */
 export interface CloneWay {
@@ -38,7 +35,7 @@ export function planClone(
   createSteps(b, input)
   const set = spec.attributes.mountAttr | f.MOUNT_ATTR_RDONLY
   // the access time is a number within the attributes: it is replaced, not added to
-  const clear = (spec.attributes.ms & atimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
+  const clear = (spec.attributes.ms & msAtimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
   const userns = spec.idmap ? usernsSteps(b, spec.idmap) : own
   // what is mounted for an image is in no peer group
   const propagation = isImage ? 0 : outOfPeerGroup

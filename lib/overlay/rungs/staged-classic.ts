@@ -12,11 +12,11 @@ import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { cwd, PlanBuilder } from '../../program/plan.js'
 import { type FdArg, statxField } from '../../program/step.js'
+import { msAtimes } from '../attributes.js'
 import { directoryFlags, type OpenLayer } from '../layers.js'
 import { placeOf } from '../staging.js'
 import { asMappedRoot } from '../upper.js'
 import { overlayData } from './classic.js'
-import { atimes } from './clone.js'
 import type { Composition, RungInput } from './rung.js'
 import { carriedSteps, finish, inStaging, type OwnSlots, ownSlots, planStagedClone } from './staged.js'
 
@@ -49,7 +49,7 @@ export function plan(input: RungInput): Composition {
     b.add(c.cloneTreeAt(mount, cwd, at))
   })
   const set = spec.attributes.mountAttr
-  const clear = (spec.attributes.ms & atimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
+  const clear = (spec.attributes.ms & msAtimes) !== 0 ? f.MOUNT_ATTR__ATIME : 0
   if (set !== 0 || clear !== 0) {
     b.add(c.mountSetattr(mount, { set, clear }, { subject: { option: 'attributes' } }))
   }
