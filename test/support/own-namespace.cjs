@@ -12,7 +12,7 @@
  */
 'use strict'
 
-const { existsSync, readFileSync } = require('node:fs')
+const { readFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { isMainThread } = require('node:worker_threads')
 
@@ -37,10 +37,7 @@ const check = (result, call) => {
 }
 
 if (isMainThread && mayMount()) {
-  const addon = join(__dirname, '../../build/Release/overlayfd.node')
-  if (!existsSync(addon))
-    throw new Error(`own-namespace: no ${addon}: run \`npm ci\` or \`npm run build\` first`)
-  const binding = require(addon)
+  const binding = require('node-gyp-build')(join(__dirname, '../..'))
   check(binding.unshare(CLONE_NEWNS), 'unshare(CLONE_NEWNS)')
   check(
     binding.mount(null, Buffer.from('/\0'), null, MS_REC | MS_PRIVATE, null),
