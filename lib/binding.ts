@@ -71,6 +71,7 @@ export interface SysBinding {
   statfs(path: CString, out: BigInt64Array): number
   setns(fd: number, type: number): number
   unshare(flags: number): number
+  fchdir(fd: number): number
   /** size of the value, or the list when `name` is null; `buffer` may be empty to ask for the size */
   lgetxattr(path: CString, name: CString | null, buffer: Uint8Array): number
   /** the C library's text for a positive errno */

@@ -83,6 +83,8 @@ const table: readonly Row[] = [
     about: directory,
     causes: [cause.targetIsLink, image.isBareImage, cause.notDirectory],
   },
+  // of an fd, or of a name in it: no kernel refuses that
+  { calls: ['statx'], codes: ['EPERM'], causes: [cause.refused] },
   {
     calls: ['openat', 'openat2', 'mkdirat', 'fchownat', 'statx'],
     codes: ['EACCES', 'EPERM'],
@@ -115,10 +117,18 @@ const table: readonly Row[] = [
   { calls: ['userns'], codes: ['ENOSPC', 'EUSERS'], causes: [cause.usernsLimit] },
   {
     calls: ['userns'],
+    codes: ['ENOSYS'],
+    causes: [
+      () =>
+        'a filter (seccomp) hides clone(CLONE_NEWUSER): idmap.userns takes a user namespace that is there',
+    ],
+  },
+  {
+    calls: ['userns'],
     codes: ['EPERM'],
     causes: [
       () =>
-        'this process may not make a user namespace with such a mapping: its outside ids must be mapped here, it takes CAP_SETUID and CAP_SETGID, and user namespaces must be allowed',
+        'this process may not make a user namespace with such a mapping: its outside ids must be mapped here, it takes CAP_SETUID and CAP_SETGID, and user namespaces must be allowed, by a filter (seccomp) too; idmap.userns takes one that is there',
     ],
   },
   {
@@ -246,5 +256,5 @@ export function diagnose(error: MountError, stack: StackSpec, mount: MountSpec |
       if (hint !== undefined) return refine(error, { hint })
     }
   }
-  return error
+  return error.code === 'ENOSYS' ? refine(error, { hint: cause.refused(found) }) : error
 }

@@ -129,6 +129,7 @@ export class Mounter {
     const here = host.here()
     host.admit(here)
     const stage = isStaged(rung) ? yield* host.stage(here) : undefined
+    if (isStaged(rung) && stage === undefined) return yield* this.#once(stack, mount)
     const opened = yield* openDiagnosed(host, stack, { here, grouped: false, byName: false, stage }, rung)
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)

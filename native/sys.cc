@@ -195,6 +195,7 @@ const Binding kBindings[] = {
     {"statfs", Bind<Statfs>},
     {"setns", Bind<sys_setns>},
     {"unshare", Bind<sys_unshare>},
+    {"fchdir", Bind<sys_fchdir>},
     {"lgetxattr", Bind<Lgetxattr>},
     {"strerror", Strerror},
 };

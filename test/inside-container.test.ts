@@ -130,8 +130,8 @@ const situations: readonly Situation[] = [
     ownLayers: true,
     cases: [
       ['plain', 'auto', yes], ['plain', 'classic', yes], ['clone', 'auto', clone],
-      ['plain', 'direct', /fsContext is missing \(EPERM: a filter \(seccomp\) refuses it\)/],
-      ['idmap', 'auto', /detached-tree: fsContext is missing \(EPERM: a filter \(seccomp\) refuses it\)/],
+      ['plain', 'direct', /fsContext is missing \(EPERM: a filter \(seccomp\) refuses fsopen\)/],
+      ['idmap', 'auto', /detached-tree: fsContext is missing \(EPERM: a filter \(seccomp\) refuses fsopen\)/],
     ],
   },
   {

@@ -167,6 +167,12 @@ export function needsTrusted({ stack, mount }: Case): string | undefined {
   return 'datadir is not allowed inside a user namespace without options.userxattr'
 }
 
+/** Where nothing else explains it. */
+export const refused = ({ step, error }: Pick<Case, 'step' | 'error'>): string =>
+  error.code === 'ENOSYS'
+    ? `this kernel has no ${step.call}, or a filter (seccomp) hides it`
+    : `a filter (seccomp) or a security module refuses ${step.call}`
+
 export function mayNotMount({ step }: Case): string {
   if (!features().mayMount) return 'CAP_SYS_ADMIN is missing here'
   return `CAP_SYS_ADMIN is missing over the mount of a layer, or a filter (seccomp) or a security module refuses ${step.call}`

@@ -2,6 +2,8 @@
  * Causes of failures inside another mount namespace. Only what the call answered is looked at: from here, that
  * namespace's directories cannot be seen, and its /proc is not to be trusted.
  */
+import { features } from '../host/features.js'
+import { missing } from '../overlay/choose.js'
 import { type Case, subjectOf } from './causes.js'
 
 export const namespaceGone = (c: Case): string =>
@@ -11,6 +13,7 @@ export const namespaceForbidden = (c: Case): string =>
 export const notANamespace = (): string => 'target.mountNamespace is no mount namespace, and no pidfd'
 export const processEnded = (): string => 'the process of target.mountNamespace has ended'
 export const mayNotEnter = (): string =>
+  missing(features(), ['mountNamespaces']) ??
   'entering target.mountNamespace takes CAP_SYS_ADMIN over the user namespace that owns it, and CAP_SYS_ADMIN and CAP_SYS_CHROOT in the own one'
 
 export const missingThere = (c: Case): string => `${subjectOf(c)} does not exist in that mount namespace`

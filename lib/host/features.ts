@@ -8,12 +8,11 @@
  */
 import { binding } from '../binding.js'
 import { checkKeys } from '../check.js'
-import { errnoName } from '../errno.js'
 import { invalidArgType } from '../errors.js'
 import * as f from '../flags.js'
 import { probeImages } from './erofs.js'
 import { probeContext } from './overlay-context.js'
-import { everyFlag, path, reasonOf } from './probing.js'
+import { everyFlag, isThere, path, reasonOf } from './probing.js'
 import { probeUserNamespace } from './user-namespace.js'
 
 /** What can be used here; `reasons` holds how each was found, or why it is missing. */
@@ -46,6 +45,11 @@ export interface Features {
   readonly erofsImages: boolean
   /** threads may have mount namespaces of their own: unshare and setns, which filters of containers like to refuse */
   readonly mountNamespaces: boolean
+  /**
+   * threads may have working directories of their own: unshare and fchdir; else what is unmounted, and layers that are
+   * known by name, are reached by way of /proc/self/fd
+   */
+  readonly ownDirectory: boolean
   /** the overlay file system is there */
   readonly overlay: boolean
   /** the process may mount in its mount namespace */
@@ -81,16 +85,25 @@ function look(options: { refresh?: boolean }): Features {
 
 function probe(): Features {
   const reasons: Record<string, string> = {}
-  const call = (name: string, result: number): boolean => {
-    const there = result >= 0 || !['ENOSYS', 'EPERM'].includes(errnoName(-result))
-    if (!there) reasons[name] = reasonOf(result)
-    return there
+  const call = (feature: string, name: string, result: number): boolean => {
+    if (isThere(result)) return true
+    reasons[feature] = reasonOf(result, name)
+    return false
   }
   const none = path('')
-  const openTree = call('openTree', binding.openTree(-1, none, everyFlag))
-  const openTreeAttr = call('openTreeAttr', binding.openTreeAttr(-1, none, everyFlag, 0n, 0n, 0n, 0n))
-  const mountSetattr = call('mountSetattr', binding.mountSetattr(-1, none, everyFlag, 0n, 0n, 0n, 0n))
-  const fsconfig = call('fsContext', binding.fsconfig(-1, 0xff, null, null, 0))
+  const openTree = call('openTree', 'open_tree', binding.openTree(-1, none, everyFlag))
+  const openTreeAttr = call(
+    'openTreeAttr',
+    'open_tree_attr',
+    binding.openTreeAttr(-1, none, everyFlag, 0n, 0n, 0n, 0n),
+  )
+  const mountSetattr = call(
+    'mountSetattr',
+    'mount_setattr',
+    binding.mountSetattr(-1, none, everyFlag, 0n, 0n, 0n, 0n),
+  )
+  const fsconfig = call('fsContext', 'fsconfig', binding.fsconfig(-1, 0xff, null, null, 0))
+  const unshare = binding.unshare(-1)
   const openat2 = probeOpenat2(reasons)
   const context = probeContext(fsconfig, openTreeAttr, reasons)
   let erofsImages: boolean | undefined
@@ -100,9 +113,10 @@ function probe(): Features {
     mountSetattr,
     openat2,
     uniqueMountId: probeMountId(reasons),
-    mountNamespaces: [binding.unshare(-1), binding.setns(-1, 0)].every((result) =>
-      call('mountNamespaces', result),
-    ),
+    mountNamespaces:
+      call('mountNamespaces', 'unshare', unshare) && call('mountNamespaces', 'setns', binding.setns(-1, 0)),
+    ownDirectory:
+      call('ownDirectory', 'unshare', unshare) && call('ownDirectory', 'fchdir', binding.fchdir(-1)),
     ...context,
     initialUserNamespace: probeUserNamespace(context, reasons),
     get erofsImages() {
@@ -137,15 +151,16 @@ export function withChanges(features: Features, changes: Partial<Features>): Fea
 function probeOpenat2(reasons: Record<string, string>): boolean {
   const fd = binding.openat2(f.AT_FDCWD, path('/'), BigInt(f.O_PATH | f.O_CLOEXEC), 0n, 0n)
   if (fd >= 0) binding.close(fd)
-  else reasons['openat2'] = reasonOf(fd)
+  else reasons['openat2'] = reasonOf(fd, 'openat2')
   return fd >= 0
 }
 
 function probeMountId(reasons: Record<string, string>): boolean {
   const buffer = Buffer.alloc(256)
-  binding.statx(f.AT_FDCWD, path('/'), 0, f.STATX_MNT_ID_UNIQUE, buffer)
+  const result = binding.statx(f.AT_FDCWD, path('/'), 0, f.STATX_MNT_ID_UNIQUE, buffer)
   const there = (buffer.readUInt32LE(0) & f.STATX_MNT_ID_UNIQUE) !== 0
-  if (!there) reasons['uniqueMountId'] = 'statx does not fill STATX_MNT_ID_UNIQUE'
+  if (!isThere(result)) reasons['uniqueMountId'] = reasonOf(result, 'statx')
+  else if (!there) reasons['uniqueMountId'] = 'statx does not fill STATX_MNT_ID_UNIQUE'
   return there
 }
 
@@ -161,6 +176,7 @@ const names = [
   'overlayOptions',
   'erofsImages',
   'mountNamespaces',
+  'ownDirectory',
   'overlay',
   'mayMount',
   'initialUserNamespace',

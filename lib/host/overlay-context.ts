@@ -7,7 +7,7 @@ import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
 import * as f from '../flags.js'
 import { probeOptions } from './overlay-options.js'
-import { everyFlag, path, reasonOf } from './probing.js'
+import { everyFlag, isThere, path, reasonOf } from './probing.js'
 
 /** What a scratch context tells. */
 export interface ContextFeatures {
@@ -40,12 +40,18 @@ export function probeContext(
       const inferred = { fsContext: true, appendLayers: true, layersByFd: 'path' } as const
       return { ...inferred, overlayOptions: false, overlay: true, mayMount: false }
     }
-    reasons['fsContext'] ??= reasonOf(fsFd)
-    reasons['overlayOptions'] = `not tried: fsopen is ${reasonOf(fsFd)}`
+    const why = reasonOf(fsFd, 'fsopen')
+    reasons['fsContext'] ??= why
+    reasons['overlayOptions'] = reasons['appendLayers'] = reasons['layersByFd'] = `not tried: ${why}`
     if (error === 'ENODEV') reasons['overlay'] = 'ENODEV: the kernel has no overlay file system'
     return { ...missing, overlay: error !== 'ENODEV', mayMount: true }
   }
   try {
+    if (!fsconfig) {
+      const why = `not tried: ${reasons['fsContext']}`
+      reasons['overlayOptions'] = reasons['appendLayers'] = reasons['layersByFd'] = why
+      return { ...missing, overlay: true, mayMount: true }
+    }
     const complete = probeFsmount(fsFd, reasons)
     const layers = probeLayers(fsFd, reasons)
     const setOption = (key: string, word: string | undefined): number =>
@@ -53,7 +59,7 @@ export function probeContext(
         ? binding.fsconfig(fsFd, f.FSCONFIG_SET_FLAG, path(key), null, 0)
         : binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, path(key), path(word), 0)
     const overlayOptions = probeOptions(setOption, reasons)
-    return { ...layers, overlayOptions, fsContext: fsconfig && complete, overlay: true, mayMount: true }
+    return { ...layers, overlayOptions, fsContext: complete, overlay: true, mayMount: true }
   } finally {
     binding.close(fsFd)
   }
@@ -61,7 +67,7 @@ export function probeContext(
 
 const noSysAdmin = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
 const foreignNamespace =
-  'EPERM: CAP_SYS_ADMIN is there, but not in the user namespace that this mount namespace belongs to (unshare it too), or a security module refuses to mount'
+  'EPERM: CAP_SYS_ADMIN is there, but not in the user namespace that this mount namespace belongs to (unshare it too), or a filter (seccomp) or a security module refuses to mount'
 
 /** CAP_SYS_ADMIN in the process's own user namespace, which need not be that of its mount namespace. */
 function hasSysAdmin(): boolean {
@@ -76,16 +82,13 @@ function hasSysAdmin(): boolean {
 
 /** fsmount and move_mount check the right to mount before their arguments, which is there by now. */
 function probeFsmount(fsFd: number, reasons: Record<string, string>): boolean {
-  for (const result of [
-    binding.fsmount(fsFd, everyFlag, 0),
-    binding.moveMount(-1, path(''), -1, path(''), everyFlag),
-  ]) {
-    if (['ENOSYS', 'EPERM'].includes(errnoName(-result))) {
-      reasons['fsContext'] = reasonOf(result)
-      return false
-    }
+  const calls = {
+    fsmount: binding.fsmount(fsFd, everyFlag, 0),
+    move_mount: binding.moveMount(-1, path(''), -1, path(''), everyFlag),
   }
-  return true
+  const refused = Object.entries(calls).find(([, result]) => !isThere(result))
+  if (refused) reasons['fsContext'] = reasonOf(refused[1], refused[0])
+  return refused === undefined
 }
 
 /**

@@ -179,9 +179,9 @@ export function wayOf(change: Change, features: Features, rung: Host['rung']): W
 /** Makes a change. */
 export function* changeMount(host: Host, spot: Inside, change: Change): Flow<void> {
   const { composing: pool } = host.here()
-  for (;;) {
+  for (let rung = host.rung; ; ) {
     const { features } = host
-    const way = wayOf(change, features, host.rung)
+    const way = wayOf(change, features, rung)
     try {
       yield* withSpots(host, pool, { mount: spot as Spot }, function* ({ mount }): Flow<void> {
         const { reach } = mount as Inside
@@ -190,11 +190,21 @@ export function* changeMount(host: Host, spot: Inside, change: Change): Flow<voi
       })
       return
     } catch (error) {
-      if (error instanceof MountError && host.rung === 'auto' && host.lacks(error)) continue
+      if (rung === 'auto' && error instanceof MountError) {
+        if (host.lacks(error)) continue
+        if (isRefused(error)) {
+          rung = 'classic'
+          continue
+        }
+      }
       throw explainMountFailure(error, {}, features)
     }
   }
 }
+
+/** fspick is the one call of these that making a mount does not need, so nobody has asked for it before. */
+const isRefused = ({ syscall, code }: MountError): boolean =>
+  syscall === 'fspick' && (code === 'ENOSYS' || code === 'EPERM')
 
 /** Whether mount(2) has to be told again what is to stay. */
 const mustLook = (change: Change, way: Way): boolean => way === 'classic' && change.repeats

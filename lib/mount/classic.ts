@@ -113,7 +113,7 @@ export function planTmpfsClassic(spec: TmpfsSpec, known: Known): MadeMount {
     spec,
     known,
     'tmpfs',
-    (_, at) => c.mount('tmpfs', byFd(at), 'tmpfs', spec.attributes.msSet, data, { commits: true, subject }),
+    (_, at) => c.mount('none', byFd(at), 'tmpfs', spec.attributes.msSet, data, { commits: true, subject }),
     () => {},
   )
 }

@@ -5,6 +5,7 @@
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
 import { invalidState, MountError, movedOn } from '../errors.js'
+import { missing, visiting } from '../overlay/choose.js'
 import type { Here } from '../overlay/host.js'
 import { MountLook } from '../overlay/presence.js'
 import { planCloseMount, type UnmountWay } from '../overlay/reap.js'
@@ -61,8 +62,8 @@ export function* attach(mount: Standing, began: number, attachment: Attachment):
 }
 
 export function planAttachElsewhere(mount: Standing, { inside, propagation }: ElsewhereAttachment) {
-  if (!mount.host.features.openat2)
-    throw invalidState('openat2(2) is missing, without which no other mount namespace is entered')
+  const why = missing(mount.host.features, visiting)
+  if (why) throw invalidState(`no other mount namespace can be entered: ${why}`)
   const { kind, mountFd } = mount
   return planAttachInside(inside, { rung: attachTitle(mount), kind, mountFd: mountFd!, propagation })
 }

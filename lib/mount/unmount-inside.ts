@@ -2,10 +2,9 @@
 import { MountError } from '../errors.js'
 import type { Features } from '../host/features.js'
 import type { Host } from '../overlay/host.js'
-import { type MountKind, type UnmountWay, unmountSteps } from '../overlay/reap.js'
+import { leaveAbove, type MountKind, type UnmountWay, unmountSteps } from '../overlay/reap.js'
 import { watchOf } from '../overlay/teardown.js'
 import { unmountFailure } from '../overlay/unmount.js'
-import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
 import { type Plan, PlanBuilder } from '../program/plan.js'
 import { type Inside, mountOption, openPlace, type Reach, reachSteps, type Spot } from './place.js'
@@ -30,7 +29,7 @@ export function planUnmountBelow(
   const known = { name, mountId: reach.mountId, dev, claim: claim || undefined }
   // who unmounts the outer mount next must not find it busy with our fds: so the answer comes at the end
   unmountSteps(b, kind, known, parent, { ...way, early: false }, features)
-  return b.always(c.close(parent), c.chdir('/')).build()
+  return b.always(...leaveAbove(parent, features, false)).build()
 }
 
 /** Unmounts what is inside another mount. */

@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { binding } from '../binding.js'
-import { invalidArgType, invalidState, type MountError, movedOn, outOfRange, queueFull } from '../errors.js'
+import { invalidArgType, invalidState, MountError, movedOn, outOfRange, queueFull } from '../errors.js'
 import { type Features, features, withChanges } from '../host/features.js'
 import { type Placement, type PlacementOptions, placeComposers } from '../host/topology/placement.js'
 import { topology } from '../host/topology.js'
@@ -164,11 +164,11 @@ export class MounterHost implements Host {
     const found = features()
     if (this.#reduced === undefined) return found
     // one object for as long as it says the same: plans are kept by it
-    if (this.#reduced.from !== found) this.#reduced = { from: found, features: this.#without(found) }
+    if (this.#reduced.from !== found) this.#reduced = { from: found, features: this.#reduce(found) }
     return this.#reduced.features
   }
 
-  #without(found: Features): Features {
+  #reduce(found: Features): Features {
     const absent = Object.fromEntries(Object.keys(this.#lacking).map((name) => [name, false]))
     return withChanges(found, { ...absent, reasons: { ...found.reasons, ...this.#lacking } })
   }
@@ -226,13 +226,20 @@ export class MounterHost implements Host {
     return this.mappings.lease(idmap)
   }
 
-  stage(here: Here): Flow<StageLease> {
+  *stage(here: Here): Flow<StageLease | undefined> {
     let stage = this.#stages.get(here.namespace)
     if (stage === undefined) {
       stage = new Stage(here.namespace, this)
       this.#stages.set(here.namespace, stage)
     }
-    return stage.enter()
+    try {
+      return yield* stage.enter()
+    } catch (error) {
+      if (!(error instanceof MountError) || !['ENOSYS', 'EPERM'].includes(error.code)) throw error
+      // the right to mount is there, so it is not that
+      this.#without('mountNamespaces', error)
+      return undefined
+    }
   }
 
   forgetStage(namespace: number, stage: Stage): void {
@@ -257,10 +264,14 @@ export class MounterHost implements Host {
   lacks(error: MountError): boolean {
     const feature = featureOf[error.syscall]
     if (error.code !== 'ENOSYS' || feature === undefined || this.#lacking[feature]) return false
-    this.#lacking = { ...this.#lacking, [feature]: `ENOSYS at its first use: ${error.call}` }
-    const from = features()
-    this.#reduced = { from, features: this.#without(from) }
+    this.#without(feature, error)
     return true
+  }
+
+  #without(feature: keyof Features, { code, call }: MountError): void {
+    this.#lacking = { ...this.#lacking, [feature]: `${code} at its first use: ${call}` }
+    const from = features()
+    this.#reduced = { from, features: this.#reduce(from) }
   }
 
   async idle(): Promise<void> {
@@ -290,7 +301,7 @@ export class MounterHost implements Host {
       for (const stage of this.#stages.values()) stage.trim()
       await this.idle()
     }
-    const { namespace } = this.here()
+    const namespace = binding.mountNamespace()
     await this.#end((here) => here.namespace !== namespace)
   }
 

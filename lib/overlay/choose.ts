@@ -33,7 +33,7 @@ type Obstacle = (need: Need, features: Features, isForced: boolean) => string | 
 
 /** Which of these features are missing, in a sentence. */
 export const missing = (features: Features, names: readonly (keyof Features)[]): string | undefined => {
-  const absent = names.filter((name) => features[name] === false)
+  const absent = [...new Set(names)].filter((name) => features[name] === false)
   if (absent.length === 0) return undefined
   const list = absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`)
   return list.join(', ')
@@ -50,6 +50,14 @@ const staging = [
   'mountSetattr',
   'openat2',
   'mountNamespaces',
+  'ownDirectory',
+] as const satisfies readonly (keyof Features)[]
+
+/** What entering another mount namespace needs, and a target that is looked up there. */
+export const visiting = [
+  'openat2',
+  'mountNamespaces',
+  'ownDirectory',
 ] as const satisfies readonly (keyof Features)[]
 
 const obstacles: Readonly<Record<RungName, Obstacle>> = {
@@ -64,6 +72,7 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
       'appendLayers',
       'layersByFd',
       'openat2',
+      ...(need.inside ? visiting : []),
     ])
     return features.openTreeAttr ? why : `${why}; idmapped layers need Linux 6.15`
   },
@@ -77,7 +86,7 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
           'openTree',
           'mountSetattr',
           'appendLayers',
-          ...(need.inside ? (['openat2'] as const) : []),
+          ...(need.inside ? visiting : []),
         ]),
   staged: (need, features, isForced) => {
     if (need.images) return noImages

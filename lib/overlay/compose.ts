@@ -109,6 +109,8 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
 /** The lease of the staging namespace, for as long as the layers are open. */
 function* takeStage(host: Host, here: Here, { stage }: Base): Flow<void> {
   const lease = yield* host.stage(here)
+  // planned again, it is another rung or none
+  if (lease === undefined) return
   // another mount may have got one meanwhile
   if (stage.lease) lease.release()
   else stage.lease = lease

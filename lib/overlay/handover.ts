@@ -15,6 +15,7 @@
 import { binding } from '../binding.js'
 import { invalidArgValue, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
+import { mustHaveStatx } from '../host/probing.js'
 import type { MountState } from '../mount/standing.js'
 import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
@@ -100,6 +101,7 @@ function foundBy({ identity, again, statfs }: LookPlan, outcome: Outcome): Found
 export function* findWritten(host: Host, written: WrittenMount): Flow<MountState> {
   const { namespace, reaping: pool } = host.here()
   const { kind, rung, dev, mark } = written
+  mustHaveStatx()
   checkPlace(written, namespace)
   let { target } = written
   let found: Found | undefined

@@ -70,8 +70,11 @@ export interface Host {
   admit(here: Here, mounts?: number): void
   /** the user namespace and the trees of a mapping, shared with others that use the same */
   mapping(idmap: Idmap): MappingLease
-  /** the staging namespace of a mount namespace, made if it is not there */
-  stage(here: Here): Flow<StageLease>
+  /**
+   * the staging namespace of a mount namespace, made if it is not there; undefined if a call for it was refused, and
+   * then the features lack it from now on
+   */
+  stage(here: Here): Flow<StageLease | undefined>
   /** takes fds over and closes them soon */
   discard(leftovers: Leftovers): void
   /** runs a plan that takes something down, and nobody waits for it */

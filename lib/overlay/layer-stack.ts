@@ -162,6 +162,10 @@ export class LayerStack {
     try {
       const here = host.here()
       const stage = isStaged(own) ? yield* host.stage(here) : undefined
+      if (isStaged(own) && stage === undefined) {
+        budget.giveBack(budgeted)
+        return yield* LayerStack.openFlow(host, spec)
+      }
       const grouped = mayMap || byName
       const opened = yield* openDiagnosed(host, spec, { here, grouped, byName, stage }, mapped?.rung)
       return new LayerStack(host, here, spec, opened, budgeted)

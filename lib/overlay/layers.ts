@@ -120,7 +120,8 @@ export const ownTrees = ({ groups }: OpenLayers, spare: Slot): Trees => ({
 /**
  * Every layer by its name below a tree. Each name is looked at first: it must still show the directory that
  * was opened, and through the tree's own mount (a symbolic link put in its place would lead out of it). The
- * thread's directory is a tree afterwards. A layer that is a group's root goes by fd.
+ * thread's directory is a tree afterwards. What goes by fd instead: a layer that is a group's root, one whose name is
+ * too long, and each where threads have no directory of their own.
  *
  * @param proc a /proc/self/fd to make names of fds in, where overlay is to be given no fds
  */
@@ -147,7 +148,7 @@ export function lowersByName(
     }
     const mount = { field: statxField.mountId, value: slots.mounts[group]! }
     const expect = [...sameInode(identity), mount]
-    if (name.length > maxString) {
+    if (name.length > maxString || !features.ownDirectory) {
       const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS
       steps.push(
         openat2(slots.spare, tree, name, directoryFlags(features), beneath, { subject }),

@@ -3,7 +3,8 @@
  * because nearly all of them wait for RCU grace periods.
  *
  *   unmount    openat2 of the directory above, openat and statx of the name: still ours? fchdir, umount2 of the
- *              name, and then the close that takes the superblock down
+ *              name, and then the close that takes the superblock down. Where a filter leaves threads no directory
+ *              of their own, umount2 of the name below /proc/self/fd/N: the same lookup, but it takes a /proc
  *   discard    mount_setattr of the used trees: private; move_mount of all below the first, one close for all (2 us
  *              a tree, where a close of its own takes a grace period); close of ordinary fds
  */
@@ -18,6 +19,7 @@ import {
   type Hole,
   type PathText,
   type Slot,
+  type Step,
   statxField,
 } from '../program/step.js'
 import { outOfPeerGroup } from './attributes.js'
@@ -125,8 +127,13 @@ function planShape(kind: Attached['kind'], isClaimed: boolean, way: UnmountWay, 
       : c.openat(parent, cwd, known.above, flags, { subject }),
   )
   unmountSteps(b, kind, known, parent, way, features)
-  // by the answer nothing of ours keeps the mount above busy
-  return b.always(c.close(parent), { ...c.chdir('/'), answers: pinsSuperblock(kind, way) }).build()
+  return b.always(...leaveAbove(parent, features, pinsSuperblock(kind, way))).build()
+}
+
+/** By the answer nothing of ours keeps the mount above busy. */
+export function leaveAbove(parent: Slot, { ownDirectory }: Features, answers: boolean): Step[] {
+  const closed = c.close(parent)
+  return ownDirectory ? [closed, { ...c.chdir('/'), answers }] : [{ ...closed, answers }]
 }
 
 /** As `planUnmount`, of a mount that is inside another mount namespace. */
@@ -181,9 +188,10 @@ export function unmountSteps(
     b.add(c.openat(pin, parent, name, f.O_PATH | f.O_NOFOLLOW, { subject }))
     b.add(c.statxFd(pin, features.uniqueMountId, check))
   } else b.add(c.statxPath(parent, name, features.uniqueMountId, check))
-  b.add(c.fchdir(parent))
-  if (way.inotify !== undefined) b.add(watchStep(way.inotify, name))
-  const gone = c.umount(name, way.lazy, true, {
+  const path = features.ownDirectory ? name : ['/proc/self/fd/', parent, '/', name]
+  if (features.ownDirectory) b.add(c.fchdir(parent))
+  if (way.inotify !== undefined) b.add(watchStep(way.inotify, path))
+  const gone = c.umount(path, way.lazy, true, {
     subject,
     commits: true,
     endsSuperblock: endsSuperblock && !pins,

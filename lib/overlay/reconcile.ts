@@ -16,6 +16,7 @@ import { realpathSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { invalidArgType, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
+import { mustHaveStatx } from '../host/probing.js'
 import { cString, type PathLike } from '../path.js'
 import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
@@ -96,6 +97,7 @@ export function reconcileFlow(host: Host, dir: PathLike, options: ReconcileOptio
 }
 
 function* reconcile(host: Host, { dir, isWanted, lazy }: Wanted): Flow<Leftover[]> {
+  mustHaveStatx()
   const here = host.here()
   // mount points are real paths
   const found = listLeftovers(readMounts(markPrefix), realpathSync.native(dir, 'buffer'))

@@ -3,6 +3,7 @@
  * for the caller.
  */
 import { realpathSync } from 'node:fs'
+import { refused } from '../diagnose/causes.js'
 import { diagnoseAttach } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
@@ -88,5 +89,8 @@ export function unmountFailure(error: unknown, target: Buffer): unknown {
     ENOENT:
       'the target cannot be reached any more: a mount covers a directory above it, or it was renamed, or deleted and the mount with it',
   }
-  return refine(error, { hint: hints[error.code] ?? error.hint, path: target })
+  const step = failedStep(error)
+  const isRefused = step !== undefined && (error.code === 'ENOSYS' || error.code === 'EPERM')
+  const hint = hints[error.code] ?? (isRefused ? refused({ step, error }) : error.hint)
+  return refine(error, { hint, path: target })
 }

@@ -69,6 +69,8 @@ function keep(plan: Plan): number {
   return program
 }
 
+const EPERM = 1
+
 export class Pool {
   readonly #id: number
   readonly threads: number
@@ -81,7 +83,15 @@ export class Pool {
     listen()
     const id = binding.createPool(name, threads, cpus)
     if (id < 0) {
-      throw new SyscallError({ errno: -id, syscall: 'pthread_create', call: `pthread_create(${name})` })
+      throw new SyscallError({
+        errno: -id,
+        syscall: 'pthread_create',
+        call: `pthread_create(${name})`,
+        // the C library takes clone where clone3 is ENOSYS
+        ...(-id === EPERM && {
+          hint: 'a filter (seccomp) refuses clone3 (it has to answer ENOSYS) or clone',
+        }),
+      })
     }
     this.#id = id
     this.threads = threads

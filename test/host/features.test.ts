@@ -152,6 +152,7 @@ const kernelOf = (answers: Answers) => {
     mountSetattr: answer('mountSetattr', EINVAL),
     unshare: answer('unshare', EINVAL),
     setns: answer('setns', EBADF),
+    fchdir: answer('fchdir', EBADF),
     fsopen: opening('fsopen', 900),
     openat2: opening('openat2', 901),
     fsmount: answer('fsmount', EINVAL),
@@ -187,6 +188,7 @@ const all: Features = {
   openat2: true,
   uniqueMountId: true,
   mountNamespaces: true,
+  ownDirectory: true,
   fsContext: true,
   appendLayers: true,
   layersByFd: 'path',
@@ -197,8 +199,12 @@ const all: Features = {
   initialUserNamespace: true,
   reasons: {},
 }
-const absent = 'ENOSYS: this kernel does not have it'
-const filtered = 'EPERM: a filter (seccomp) refuses it'
+const absent = (call: string) => `ENOSYS: this kernel has no ${call}, or a filter (seccomp) hides it`
+const filtered = (call: string) => `EPERM: a filter (seccomp) refuses ${call}`
+const untriedFor = (why: string) => {
+  const text = `not tried: ${why}`
+  return { overlayOptions: text, appendLayers: text, layersByFd: text }
+}
 const old = { 'setFd path': EOPNOTSUPP, openTreeAttr: ENOSYS, 'unknown option': 0 }
 const untold = { overlayOptions: 'the fs context of overlay takes any option until it is created' }
 const untried = { overlayOptions: 'not tried: the process may not mount' }
@@ -207,27 +213,27 @@ const oldContext = 'EOPNOTSUPP: overlay has no fs context of its own'
 const plain = { fsopen: EPERM, umount: EPERM }
 const noRight = 'EPERM: no CAP_SYS_ADMIN in the user namespace of this mount namespace'
 const notOurs =
-  'EPERM: CAP_SYS_ADMIN is there, but not in the user namespace that this mount namespace belongs to (unshare it too), or a security module refuses to mount'
+  'EPERM: CAP_SYS_ADMIN is there, but not in the user namespace that this mount namespace belongs to (unshare it too), or a filter (seccomp) or a security module refuses to mount'
 const inferred = 'inferred from open_tree_attr, which is younger'
 
 const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
   ['6.15', {}, {}, {}],
   ['6.13', { openTreeAttr: ENOSYS, 'setFd path': EBADF }, { openTreeAttr: false, layersByFd: 'directory' },
-    { openTreeAttr: absent, layersByFd: 'EBADF for an O_PATH fd' }],
+    { openTreeAttr: absent('open_tree_attr'), layersByFd: 'EBADF for an O_PATH fd' }],
   ['6.12', { openTreeAttr: ENOSYS, 'setFd path': EBADF, 'setFd directory': EINVAL }, { openTreeAttr: false, layersByFd: false },
-    { openTreeAttr: absent, layersByFd: 'EINVAL: lowerdir+ takes no fd' }],
+    { openTreeAttr: absent('open_tree_attr'), layersByFd: 'EINVAL: lowerdir+ takes no fd' }],
   ['6.6', { openTreeAttr: ENOSYS, 'setFd path': EINVAL, 'setFd directory': EINVAL, setString: EINVAL },
     { openTreeAttr: false, layersByFd: false, appendLayers: false },
-    { openTreeAttr: absent, layersByFd: 'EINVAL: lowerdir+ takes no fd', appendLayers: 'EINVAL: overlay does not know lowerdir+' }],
+    { openTreeAttr: absent('open_tree_attr'), layersByFd: 'EINVAL: lowerdir+ takes no fd', appendLayers: 'EINVAL: overlay does not know lowerdir+' }],
   ['6.1', { ...old, statx: 0 }, { ...notKnown, openTreeAttr: false, layersByFd: false, appendLayers: false, uniqueMountId: false },
-    { ...untold, openTreeAttr: absent, uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE', appendLayers: oldContext, layersByFd: oldContext }],
+    { ...untold, openTreeAttr: absent('open_tree_attr'), uniqueMountId: 'statx does not fill STATX_MNT_ID_UNIQUE', appendLayers: oldContext, layersByFd: oldContext }],
   ['5.4', { ...old, openat2: ENOSYS, mountSetattr: ENOSYS }, { ...notKnown, openTreeAttr: false, layersByFd: false, appendLayers: false, openat2: false, mountSetattr: false },
-    { ...untold, openTreeAttr: absent, openat2: absent, mountSetattr: absent, appendLayers: oldContext, layersByFd: oldContext }],
+    { ...untold, openTreeAttr: absent('open_tree_attr'), openat2: absent('openat2'), mountSetattr: absent('mount_setattr'), appendLayers: oldContext, layersByFd: oldContext }],
   ['4.19', { openTree: ENOSYS, openTreeAttr: ENOSYS, mountSetattr: ENOSYS, fsconfig: ENOSYS, fsopen: ENOSYS, openat2: ENOSYS },
     { ...notKnown, openTree: false, openTreeAttr: false, mountSetattr: false, fsContext: false, openat2: false, appendLayers: false, layersByFd: false },
-    { openTree: absent, openTreeAttr: absent, mountSetattr: absent, openat2: absent, fsContext: absent, overlayOptions: `not tried: fsopen is ${absent}` }],
+    { openTree: absent('open_tree'), openTreeAttr: absent('open_tree_attr'), mountSetattr: absent('mount_setattr'), openat2: absent('openat2'), fsContext: absent('fsconfig'), ...untriedFor(absent('fsopen')) }],
   ['no overlay', { fsopen: ENODEV }, { ...notKnown, overlay: false, fsContext: false, appendLayers: false, layersByFd: false },
-    { overlay: 'ENODEV: the kernel has no overlay file system', fsContext: 'ENODEV', overlayOptions: 'not tried: fsopen is ENODEV' }],
+    { overlay: 'ENODEV: the kernel has no overlay file system', fsContext: 'ENODEV', ...untriedFor('ENODEV') }],
   ['a user namespace', { 'user namespace': 4026532177 }, { initialUserNamespace: false },
     { initialUserNamespace: 'user:[4026532177] is not the initial one' }],
   ['a user namespace, and no /proc', { 'user namespace': ENOENT, create: EPERM }, { initialUserNamespace: false },
@@ -235,16 +241,22 @@ const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
   ['no /proc', { 'user namespace': ENOENT }, {}, {}],
   ['a plain user, and no /proc', { ...plain, 'user namespace': ENOENT }, { ...notKnown, mayMount: false },
     { ...untried, mayMount: noRight, appendLayers: inferred, layersByFd: inferred, initialUserNamespace: 'taken to be so: /proc is not mounted' }],
-  ['a filter of open_tree_attr', { openTreeAttr: EPERM }, { openTreeAttr: false }, { openTreeAttr: filtered }],
+  ['a filter of open_tree_attr', { openTreeAttr: EPERM }, { openTreeAttr: false }, { openTreeAttr: filtered('open_tree_attr') }],
   ['a filter of fsopen', { fsopen: EPERM }, { ...notKnown, fsContext: false, appendLayers: false, layersByFd: false },
-    { fsContext: filtered, overlayOptions: `not tried: fsopen is ${filtered}` }],
-  ['a filter of fsmount', { fsmount: EPERM }, { fsContext: false }, { fsContext: filtered }],
-  ['no move_mount', { moveMount: ENOSYS }, { fsContext: false }, { fsContext: absent }],
+    { fsContext: filtered('fsopen'), ...untriedFor(filtered('fsopen')) }],
+  ['a filter of fsmount', { fsmount: EPERM }, { fsContext: false }, { fsContext: filtered('fsmount') }],
+  ['a filter of fsconfig', { fsconfig: EPERM }, { ...notKnown, fsContext: false, appendLayers: false, layersByFd: false },
+    { fsContext: filtered('fsconfig'), ...untriedFor(filtered('fsconfig')) }],
+  ['a filter of unshare', { unshare: EPERM }, { mountNamespaces: false, ownDirectory: false },
+    { mountNamespaces: filtered('unshare'), ownDirectory: filtered('unshare') }],
+  ['a filter of setns', { setns: EPERM }, { mountNamespaces: false }, { mountNamespaces: filtered('setns') }],
+  ['a filter of fchdir', { fchdir: ENOSYS }, { ownDirectory: false }, { ownDirectory: absent('fchdir') }],
+  ['no move_mount', { moveMount: ENOSYS }, { fsContext: false }, { fsContext: absent('move_mount') }],
   ['a plain user', plain, { ...notKnown, mayMount: false }, { ...untried, mayMount: noRight, appendLayers: inferred, layersByFd: inferred }],
   ['a mount namespace of another user namespace', { ...plain, CapEff: 1 << 21 }, { ...notKnown, mayMount: false },
     { ...untried, mayMount: notOurs, appendLayers: inferred, layersByFd: inferred }],
   ['a plain user, 6.12', { ...plain, openTreeAttr: ENOSYS }, { ...notKnown, mayMount: false, openTreeAttr: false, appendLayers: false, layersByFd: false },
-    { ...untried, mayMount: noRight, openTreeAttr: absent, appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
+    { ...untried, mayMount: noRight, openTreeAttr: absent('open_tree_attr'), appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
 ] // biome-ignore format: a table
 
 t.test('other kernels', async (t) => {

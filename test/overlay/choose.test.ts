@@ -118,7 +118,7 @@ t.test('none serves', async (t) => {
 })
 
 t.test('each feature that a rung names is one it cannot do without', async (t) => {
-  const staging = ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'openat2', 'mountNamespaces'] as const // biome-ignore format: a table
+  const staging = ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'openat2', 'mountNamespaces', 'ownDirectory'] as const // biome-ignore format: a table
   const names: Record<RungName, [Need, readonly (keyof Features)[]]> = {
     'detached-tree': [idmap, ['overlay', 'mayMount', 'fsContext', 'openTree', 'openTreeAttr', 'appendLayers', 'layersByFd', 'openat2']],
     direct: [plain, ['overlay', 'mayMount', 'fsContext', 'openTree', 'mountSetattr', 'appendLayers']],

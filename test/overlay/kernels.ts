@@ -16,6 +16,7 @@ const newest: Features = {
   openat2: true,
   uniqueMountId: true,
   mountNamespaces: true,
+  ownDirectory: true,
   fsContext: true,
   appendLayers: true,
   layersByFd: 'path',

@@ -16,6 +16,7 @@
  */
 import { outOfRange } from '../../errors.js'
 import * as f from '../../flags.js'
+import type { Features } from '../../host/features.js'
 import * as c from '../../program/calls.js'
 import { cwd, PlanBuilder } from '../../program/plan.js'
 import {
@@ -29,6 +30,7 @@ import {
   type TextPart,
 } from '../../program/step.js'
 import { msAtimes, outOfPeerGroup, remountFlags } from '../attributes.js'
+import { missing } from '../choose.js'
 import type { OpenLayer } from '../layers.js'
 import { maxText } from '../options.js'
 import { createSteps, type Upper, upperSteps } from '../upper.js'
@@ -51,8 +53,10 @@ export function plan(input: RungInput): Composition {
   const upper = upperSteps(b, { ...input, userns: noIdmap }, made)
   b.add(c.openat(at, cwd, target, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW, { subject }))
   b.always(c.close(at))
-  b.add(c.chdir('/proc/self/fd'))
-  b.always(c.chdir('/'))
+  if (features.ownDirectory) {
+    b.add(c.chdir('/proc/self/fd'))
+    b.always(c.chdir('/'))
+  } else b.note(`${missing(features, ['ownDirectory'])}: fewer layers fit into the data of mount(2)`)
   const isClone = layers.list.length === 1 && spec.upperdir === undefined
   const visible = isClone ? bindSteps(b, input, at) : overlaySteps(b, input, at, upper)
   const leave = (lazyTarget: Step) =>
@@ -69,7 +73,11 @@ export function plan(input: RungInput): Composition {
   b.add(identity)
   if (spec.propagation !== undefined) {
     b.note(propagationNote)
-    b.add(c.mount(null, [mount], null, spec.propagation, null, { subject: { option: 'propagation' } }))
+    b.add(
+      c.mount(null, byNumber(mount, features), null, spec.propagation, null, {
+        subject: { option: 'propagation' },
+      }),
+    )
   }
   return {
     plan: b.build(),
@@ -83,13 +91,17 @@ function noIdmap(): never {
   throw new Error('rung classic does not idmap')
 }
 
+/** An fd as a path: its number where the thread's directory is /proc/self/fd. */
+const byNumber = (fd: FdArg, { ownDirectory }: Features): TextPart[] =>
+  ownDirectory ? [fd] : ['/proc/self/fd/', fd]
+
 function overlaySteps(b: PlanBuilder, input: RungInput, at: Slot, upper: Upper | undefined): Step {
-  const { layers, spec, mark = 'overlay' } = input
+  const { layers, spec, features, mark = 'overlay' } = input
   // this rung keeps an fd of every layer
   const lowers = layers.list.map(({ key, fd }) => ({ key, fd: fd! }))
-  const data = overlayData(name, lowers, spec.options.list, upper)
+  const data = overlayData(name, lowers, spec.options.list, upper, (fd) => byNumber(fd, features))
   if (isReadOnly(spec)) b.note('mount(2) makes the superblock read-only too, not this mount alone')
-  const step = c.mount(mark, [at], 'overlay', spec.attributes.ms, data, { commits: true })
+  const step = c.mount(mark, byNumber(at, features), 'overlay', spec.attributes.ms, data, { commits: true })
   b.add(step)
   return step
 }
@@ -100,13 +112,14 @@ export function overlayData(
   lowers: readonly (Pick<OpenLayer, 'key'> & { readonly fd: FdArg })[],
   options: RungInput['spec']['options']['list'],
   upper: Upper | undefined,
+  pathOf: (fd: FdArg) => TextPart[] = (fd) => [fd],
 ): TextPart[] {
   const parts: TextPart[] = ['lowerdir=']
   lowers.forEach(({ key, fd }, i) => {
     if (i > 0) parts.push(key === 'datadir+' ? '::' : ':')
-    parts.push(fd)
+    parts.push(...pathOf(fd))
   })
-  if (upper) parts.push(',upperdir=', upper.upper, ',workdir=', upper.work)
+  if (upper) parts.push(',upperdir=', ...pathOf(upper.upper), ',workdir=', ...pathOf(upper.work))
   let rest = ''
   for (const { key, value, isText } of options) {
     if (value === undefined) rest += `,${key}`
@@ -139,11 +152,14 @@ const copiesNote =
  * mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew.
  * Those of the layer's mount are as they were when the layer was opened.
  */
-function bindSteps(b: PlanBuilder, { layers, spec }: RungInput, at: Slot): Step {
+function bindSteps(b: PlanBuilder, { layers, spec, features }: RungInput, at: Slot): Step {
   const { fd: kept, subject, mountFlags } = layers.list[0]!
   // a layer on its own is never reached by name
   const fd = kept!
-  const bind = c.mount([fd], [at], null, f.MS_BIND, null, { commits: true, subject })
+  const bind = c.mount(byNumber(fd, features), byNumber(at, features), null, f.MS_BIND, null, {
+    commits: true,
+    subject,
+  })
   const asked = spec.attributes.ms
   const change = {
     msSet: f.MS_RDONLY | asked,

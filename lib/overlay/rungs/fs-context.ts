@@ -72,7 +72,7 @@ export function planContext(
   lower.prepare()
   b.add(c.fsopen(fs, 'overlay', { subject: { option: 'lowerdir' } }))
   b.always(c.close(fs))
-  if (lower.changesDirectory) b.always(c.chdir('/'))
+  if (lower.changesDirectory && features.ownDirectory) b.always(c.chdir('/'))
   encodeFragment(lower.fragment)
   b.fragment(lower.fragment)
   if (upper) {
