@@ -210,9 +210,13 @@ function openAbove(b: PlanBuilder, above: Slot, names: readonly Buffer[]): void 
   }
 }
 
-/** Takes what is attached inside away again, by the mount's own fd. */
+/**
+ * Takes what is attached inside away again, by the mount's own fd: from within it, since a path could lead anywhere.
+ * Where the thread does not get there, "." is the root of that namespace.
+ */
 export const detachInside = (b: PlanBuilder, mount: FdArg, attach: Step, endsSuperblock: boolean): void => {
-  b.undo(attach, c.fchdir(mount), c.umount('.', true, true, { endsSuperblock }))
+  const there: Step = { ...c.fchdir(mount), when: 'undo', ifDone: attach }
+  b.undoBy(there, { ...c.umount('.', true, true, { endsSuperblock }), when: 'undo', ifDone: there })
 }
 
 export const insideNote =
