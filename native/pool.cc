@@ -66,8 +66,16 @@ void* Pool::Enter(void* pool) {
 }
 
 // True when the thread has a working directory of its own. Where unshare is forbidden, programs
-// that change it fail on that step, and everything else works.
-bool Pool::PrepareThread() {
+// that change it fail on that step, and everything else works; what failed for want of memory is
+// tried again for the next program.
+bool Pool::TakeOwnDirectory() {
+  if (sys_unshare(CLONE_FS) < 0) return false;
+  // Not to keep the mount busy that the process was started in.
+  sys_chdir("/");
+  return true;
+}
+
+void Pool::PrepareThread() {
   sys_prctl(PR_SET_NAME, reinterpret_cast<unsigned long>(options_.name.c_str()), 0, 0, 0);
   if (!options_.cpus.empty()) {
     cpu_set_t set;
@@ -77,14 +85,11 @@ bool Pool::PrepareThread() {
     }
     sched_setaffinity(0, sizeof set, &set);
   }
-  if (sys_unshare(CLONE_FS) < 0) return false;
-  // Not to keep the mount busy that the process was started in.
-  sys_chdir("/");
-  return true;
 }
 
 void Pool::Work() {
-  const bool own_directory = PrepareThread();
+  PrepareThread();
+  bool own_directory = TakeOwnDirectory();
   bool is_home = true;
   bool is_last = false;
   std::unique_lock<std::mutex> lock(mutex_);
@@ -98,6 +103,7 @@ void Pool::Work() {
     current_.push_back(job);
     working_++;
     lock.unlock();
+    if (!own_directory) own_directory = TakeOwnDirectory();
     if (!is_home) {
       Refuse(job);
     } else if (!RunJob(job, own_directory)) {

@@ -92,7 +92,8 @@ class Pool final : private ClaimListener, public std::enable_shared_from_this<Po
   // False if the thread is not where it belongs afterwards.
   bool RunJob(const std::shared_ptr<Job>& job, bool own_directory);
   void Refuse(const std::shared_ptr<Job>& job);
-  bool PrepareThread();
+  void PrepareThread();
+  static bool TakeOwnDirectory();
   bool IsIdle() const { return queue_.empty() && parked_.empty() && working_ == 0; }
   void FinishDrains();
   void Park(const std::shared_ptr<Job>& job, uint64_t claim);
