@@ -77,7 +77,8 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
     } catch (error) {
       const step =
         error instanceof UnexpectedError ? error.step : error instanceof MountError && failedStep(error)
-      if (tries <= planned.list.length && step && reroot(base, planned, step)) continue
+      const isElsewhere = step && leadsElsewhere(error)
+      if (tries <= planned.list.length && isElsewhere && reroot(base, planned, step)) continue
       // another mount may have met the same meanwhile
       const isNews = error instanceof MountError && host.rung === 'auto' && host.lacks(error)
       if (isNews || (host.features !== features && error instanceof MountError && error.code === 'ENOSYS'))
@@ -95,7 +96,7 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
         missing = { ...missing, unfinished: true }
         continue
       }
-      if (spec === asked && isStaged(rung) && step && isLinked(step)) {
+      if (spec === asked && isStaged(rung) && isElsewhere && isLinked(step)) {
         spec = withRealUpper(asked)
         continue
       }
@@ -115,6 +116,11 @@ function* takeStage(host: Host, here: Here, { stage }: Base): Flow<void> {
   if (stage.lease) lease.release()
   else stage.lease = lease
 }
+
+/** A name shows something else than it did, or nothing: errnos of openat2 and statx that say so. Others say nothing of it. */
+const leadsElsewhere = (error: unknown): boolean =>
+  error instanceof UnexpectedError ||
+  (error instanceof MountError && ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV', 'EAGAIN'].includes(error.code))
 
 /** An upper is looked up below the directory above it, where no symbolic link is followed. */
 const isLinked = ({ call, subject }: Step): boolean =>
