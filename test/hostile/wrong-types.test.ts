@@ -214,6 +214,7 @@ const ofHow = (): Fields => ({
 const internal = new Set([
   ...['openFlow', 'takeFlow'].flatMap((name) => [
     `LayerStack.${name}`,
+    `Mount.${name}`,
     `MountGroup.${name}`,
     `Rootfs.${name}`,
   ]),
@@ -394,6 +395,9 @@ t.test('nothing wrong is taken', privileged, async (t) => {
     ],
   }
   written.unmountSync()
+  const writtenTmpfs = mounter.mountTmpfsSync({ target: area.mkdir('written') })
+  const tmpfsJson: object = JSON.parse(JSON.stringify(writtenTmpfs))
+  writtenTmpfs.unmountSync()
 
   const { signal } = new AbortController()
   const spot = { mount: detached, path: 'nonexistent/place' }
@@ -458,7 +462,8 @@ t.test('nothing wrong is taken', privileged, async (t) => {
     }
   }
   const dirTakes = { dir: word, 'options.unmount': 'boolean function' }
-  const target = { takes: { target: word } }
+  // an object is looked at, to say that a group is in the own namespace
+  const target = { takes: { target: `${word} object` } }
   const json_ = {
     takes: { json: 'string object', 'json.boot': 'string null', 'json.source': 'string string!' },
     required: ['json.kind', 'json.phase'],
@@ -475,6 +480,8 @@ t.test('nothing wrong is taken', privileged, async (t) => {
     ...calling(main, 'reconcile', 'dir options', [path, { unmount: false, lazy: true }], { takes: dirTakes }),
     ...calling(LayerStack, 'LayerStack.open', 'options', [stackOptions], of()),
     ...calling(MountGroup, 'MountGroup.open', 'target', [path], target),
+    ...calling(Mount, 'Mount.open', 'json', [tmpfsJson], json_),
+    ...calling(mounter, 'Mounter#openMount', 'json', [tmpfsJson], json_),
     ...calling(main.Rootfs, 'Rootfs.open', 'json', [json], json_),
     ...calling(main.Rootfs, 'Rootfs.fromFd', 'fd', [fd]),
     Mounter: row(
