@@ -177,14 +177,7 @@ const endings = {
   },
 }
 
-/** Each is kept to the end: a stack that nobody holds is warned of when it is collected. */
-const states = []
-
-const newState = (dir, name) => {
-  const state = { dir, name, made: 0, held: [], stack: undefined, overlayfd: undefined }
-  states.push(state)
-  return state
-}
+const newState = (dir, name) => ({ dir, name, made: 0, held: [], stack: undefined, overlayfd: undefined })
 
 if (isMainThread) {
   const [dir, names, ending] = process.argv.slice(2)
@@ -192,6 +185,8 @@ if (isMainThread) {
   if (seen !== undefined) console.log(JSON.stringify(seen))
 } else {
   const { dir, names, name } = workerData
-  await reach(names, newState(dir, name))
+  // kept to the end, or what the worker holds is collected before it is terminated, with a warning
+  globalThis.state = newState(dir, name)
+  await reach(names, globalThis.state)
   parentPort.postMessage('reached')
 }
