@@ -23,6 +23,8 @@ export interface Locks {
   readonly grace: number
 }
 
+/** what gives a number to something that costs nothing to close */
+const isPlain = /^(openat2?|fsopen|fspick)$/
 const isTree = /^open_tree(_attr)?$/
 /** strace prints what it has no words for in hexadecimal */
 const fdOf = (text: string): number => Number(/^(0x)?[0-9a-f]+/.exec(text)?.[0])
@@ -44,6 +46,7 @@ class Counter {
   add({ name, args, result }: Syscall, overlays: boolean): void {
     if (name === 'fsconfig' && args.includes('FSCONFIG_CMD_CREATE') && result.startsWith('-1')) this.grace++
     if (result.startsWith('-1')) return
+    if (isPlain.test(name)) this.#detached.delete(fdOf(result))
     if (isTree.test(name))
       this.#detached.set(fdOf(result), name === 'open_tree' && !args.includes('AT_EMPTY') ? 2 : 1)
     if (name === 'move_mount' || name === 'mount') for (const place of names(args)) this.#places.add(place)
@@ -77,8 +80,17 @@ export const lockWrites = (
   overlays: boolean,
 ): Locks => {
   const counter = new Counter()
-  for (const call of before) counter.add(call, overlays)
-  const { writes, grace } = counter
-  for (const call of calls) counter.add(call, overlays)
-  return { writes: counter.writes - writes, grace: counter.grace - grace }
+  const counted = new Set(calls)
+  const sum = { writes: 0, grace: 0 }
+  // the number of an fd is free from the beginning of its close, and taken when what makes one ends: other threads' calls
+  // stand between
+  const when = ({ name, begun, ended }: Syscall): number => (name === 'close' ? begun : ended - 0.5)
+  for (const call of [...before, ...calls].sort((a, b) => when(a) - when(b))) {
+    const { writes, grace } = counter
+    counter.add(call, overlays)
+    if (!counted.has(call)) continue
+    sum.writes += counter.writes - writes
+    sum.grace += counter.grace - grace
+  }
+  return sum
 }

@@ -14,16 +14,18 @@ t.test('calls, arguments and results', async (t) => {
     '7<node> --- SIGCHLD {si_signo=SIGCHLD} ---',
   )
   t.same(calls, [
-    { tid: 7, thread: 'node', name: 'close', args: '3', result: '0' },
+    { tid: 7, thread: 'node', name: 'close', args: '3', result: '0', begun: 0, ended: 1 },
     {
       tid: 7,
       thread: 'node',
       name: 'openat',
       args: 'AT_FDCWD, "/a) = b", O_RDONLY',
       result: '-1 ENOENT (No such file or directory)',
+      begun: 1,
+      ended: 2,
     },
-    { tid: 8, thread: 'a b', name: 'getpid', args: '', result: '7' },
-    { tid: 9, thread: '', name: 'exit_group', args: '0', result: '?' },
+    { tid: 8, thread: 'a b', name: 'getpid', args: '', result: '7', begun: 2, ended: 3 },
+    { tid: 9, thread: '', name: 'exit_group', args: '0', result: '?', begun: 3, ended: 4 },
   ])
 })
 
@@ -37,6 +39,14 @@ t.test('a call that others interrupt stands where it began', async (t) => {
   t.same(
     calls.map(({ name, args, result }) => `${name}(${args}) = ${result}`),
     ['fsmount(4, FSMOUNT_CLOEXEC, 0) = 5', 'close(3) = 0', 'futex(0x7f, FUTEX_WAIT) = ?'],
+  )
+  t.same(
+    calls.map(({ begun, ended }) => [begun, ended]),
+    [
+      [0, 2],
+      [1, 2],
+      [2, Number.POSITIVE_INFINITY],
+    ],
   )
 })
 

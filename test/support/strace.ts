@@ -21,6 +21,10 @@ export interface Syscall {
   readonly args: string
   /** as strace prints it: `3`, `-1 EINVAL (Invalid argument)`, `?` */
   readonly result: string
+  /** its place in the list of all calls */
+  readonly begun: number
+  /** the place of the call that began next after its end */
+  readonly ended: number
 }
 
 const LINE = /^(\d+)(?:<(.*?)>)? +(.*)$/
@@ -34,7 +38,7 @@ const RESUMED = /^<\.\.\. (\w+) resumed>(.*)$/
 export const parseStrace = (text: string): Syscall[] => {
   const names = new Map<number, string>()
   const renamed = new Map<number, string>()
-  const calls: { tid: number; name: string; args: string; result: string }[] = []
+  const calls: Omit<Syscall, 'thread'>[] = []
   const pending = new Map<number, number>()
   for (const line of text.split('\n')) {
     const [, id, thread, what] = LINE.exec(line) ?? []
@@ -43,8 +47,17 @@ export const parseStrace = (text: string): Syscall[] => {
     if (thread !== undefined) names.set(tid, thread)
     const begun = BEGUN.exec(what)
     if (begun) {
-      pending.set(tid, calls.length)
-      calls.push({ tid, name: begun[1] as string, args: begun[2] as string, result: '?' })
+      const at = calls.length
+      pending.set(tid, at)
+      const never = Number.POSITIVE_INFINITY
+      calls.push({
+        tid,
+        name: begun[1] as string,
+        args: begun[2] as string,
+        result: '?',
+        begun: at,
+        ended: never,
+      })
       continue
     }
     const resumed = RESUMED.exec(what)
@@ -53,11 +66,12 @@ export const parseStrace = (text: string): Syscall[] => {
     const whole = resumed && first ? `${first.name}(${first.args}${resumed[2]}` : what
     const [, name, args, result] = CALL.exec(whole) ?? []
     if (name === undefined || args === undefined || result === undefined) continue
-    const call = { tid, name: unnamed[name] ?? name, args, result }
+    const at = index ?? calls.length
+    const ended = Math.max(calls.length, at + 1)
+    const call = { tid, name: unnamed[name] ?? name, args, result, begun: at, ended }
     const rename = name === 'prctl' ? /^PR_SET_NAME, "(.*)"/.exec(args)?.[1] : undefined
     if (rename !== undefined) renamed.set(tid, rename)
-    if (index === undefined) calls.push(call)
-    else calls[index] = call
+    calls[at] = call
     pending.delete(tid)
   }
   return calls.map((call) => ({ ...call, thread: renamed.get(call.tid) ?? names.get(call.tid) ?? '' }))
