@@ -1,0 +1,53 @@
+/**
+ * The tests of this directory in one file, tap included: from the guest's shared root each module costs a round trip,
+ * and tap's runner two minutes. Where a module asks for its own place it is told the source's, which is the same
+ * path in the guest.
+ */
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { build } from 'esbuild'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = join(here, '../..')
+
+/** @type {import('esbuild').Plugin} */
+const ownPlace = {
+  name: 'own-place',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/(lib|test)\/.*\.ts$/ }, ({ path }) => ({
+      contents: readFileSync(path, 'utf8').replaceAll(
+        'import.meta.url',
+        JSON.stringify(pathToFileURL(path).href),
+      ),
+      loader: 'ts',
+    }))
+  },
+}
+
+/** Bundles every `*.kernel.ts`; answers the file. */
+export const bundle = async () => {
+  const outfile = join(root, '.tap/kernels/all.mjs')
+  mkdirSync(dirname(outfile), { recursive: true })
+  const files = readdirSync(here).filter((name) => name.endsWith('.kernel.ts'))
+  await build({
+    stdin: {
+      contents: files
+        .sort()
+        .map((name) => `import './${name}'`)
+        .join('\n'),
+      resolveDir: here,
+    },
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    outfile,
+    plugins: [ownPlace],
+    logLevel: 'error',
+    // tap's own packages are CommonJS in part
+    banner: {
+      js: `import { createRequire as from } from 'node:module'; const require = from(import.meta.url);`,
+    },
+  })
+  return outfile
+}

@@ -1,0 +1,82 @@
+/**
+ * What `npm run test:kernels` runs after the tests of the runner: the bundled tests on each kernel, the running one
+ * among them; each with a closing line of its own, and the sum of all at the end.
+ *
+ *   npm run test:kernels                      6.1, 6.12 and the running kernel
+ *   npm run test:kernels -- 6.1 running       those
+ *   npm run test:kernels -- --write           and writes the table of docs/kernel-features.md
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { follow } from '../support/run.mjs'
+import { bundle } from './bundle.mjs'
+import { check, factsOf, write } from './report.mjs'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+process.chdir(root)
+
+const sum = { passed: 0, failed: 0, skipped: 0 }
+/** @param {{ passed: number, failed: number, skipped: number }} result */
+const count = ({ passed, failed, skipped }) => {
+  sum.passed += passed
+  sum.failed += failed
+  sum.skipped += skipped
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
+}
+
+/** Runs the bundle, follows its TAP, and answers the line of facts in it. */
+const runOn = async (kernel, file) => {
+  // a preloaded file, for the mount namespace has to be left before the first thread starts
+  const node = [process.execPath, '--require=./test/support/own-namespace.cjs', file]
+  const command = kernel === 'running' ? node : ['test/kernels/run', kernel, '--', ...node]
+  console.log(`\n# ${kernel}`)
+  // the guest is slow, and slower beside others: its runner has the only limit
+  const child = spawn(command[0], command.slice(1), {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, TAP_TIMEOUT: '0' },
+  })
+  const ended = once(child, 'close')
+  const output = follow((line) => console.log(line))
+  let facts
+  for await (const line of createInterface({ input: child.stdout })) {
+    facts ??= factsOf(line)
+    output.line(line)
+  }
+  const [status] = await ended
+  const result = output.end()
+  if (!result.isComplete) console.log(`ended without totals, status ${status}`)
+  if (result.failed === 0 && (status !== 0 || !result.isComplete || !facts)) result.failed++
+  count(result)
+  return facts
+}
+
+const isWriting = process.argv.includes('--write')
+const asked = process.argv.slice(2).filter((argument) => argument !== '--write')
+const kernels = asked.length > 0 ? asked : ['6.1', '6.12', 'running']
+if (process.getuid() !== 0) {
+  console.log('test:kernels has to be root, to mount\n0 passed, 1 failed, 0 skipped')
+  process.exit(1)
+}
+const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
+  stdio: 'inherit',
+})
+if (tsc.status !== 0) process.exit(1)
+const file = await bundle()
+const all = []
+for (const kernel of kernels) {
+  const facts = await runOn(kernel, file)
+  if (facts) all.push(facts)
+}
+const doc = join(root, 'docs/kernel-features.md')
+if (isWriting) write(doc, all)
+else {
+  const differences = check(doc, all)
+  for (const difference of differences) console.log(difference)
+  console.log('\n# docs/kernel-features.md, against these runs')
+  count({ passed: all.length - differences.length, failed: differences.length, skipped: 0 })
+}
+console.log(`\n${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`)
+if (sum.failed > 0 || sum.skipped > 0 || sum.passed === 0) process.exitCode = 1
