@@ -11,6 +11,7 @@
  * All of it works on the fd that proved to be the mount's, so that nothing else is changed, whatever happens at the
  * path meanwhile.
  */
+import { checkKeys } from '../check.js'
 import { invalidArgType, invalidState, MountError } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
@@ -34,7 +35,7 @@ import { explainMountFailure } from './failure.js'
 import { type ChangeOptions, parseRecursive } from './options.js'
 import { type Inside, isInDetached, type Reach, reachSteps, type Spot } from './place.js'
 import { withSpots } from './resolve.js'
-import { parseTmpfsChange, type TmpfsChange, tmpfsData } from './tmpfs-options.js'
+import { parseTmpfsChange, type TmpfsChange, tmpfsData, tmpfsOptions } from './tmpfs-options.js'
 
 /** Of `reconfigure`: what the superblock is to be. */
 export interface ReconfigureOptions extends TmpfsChange {
@@ -49,23 +50,15 @@ interface SuperblockChange {
 
 /** Checks what is to be reconfigured of such a mount. */
 function parseReconfigure(options: ReconfigureOptions, kind: MountKind): SuperblockChange {
-  if (
-    typeof options !== 'object' ||
-    options === null ||
-    Array.isArray(options) ||
-    ArrayBuffer.isView(options)
-  ) {
-    throw invalidArgType('options', 'an object', options)
-  }
-  const { readonly, ...rest } = options
+  const known = kind === 'overlay' ? ['readonly'] : ['readonly', ...tmpfsOptions]
+  const { readonly, ...ofTmpfs } = checkKeys(options, 'options', known)
   if (readonly !== undefined && typeof readonly !== 'boolean') {
     throw invalidArgType('options.readonly', 'boolean', readonly)
   }
   if (kind === 'bind' || kind === 'clone') {
     throw invalidState('a bind has no superblock of its own: setAttributes changes the mount alone')
   }
-  const list = kind === 'tmpfs' ? parseTmpfsChange(rest, 'options') : parseTmpfsChange(rest, 'options', [])
-  return { readonly, list }
+  return { readonly, list: parseTmpfsChange(ofTmpfs, 'options') }
 }
 
 /** A change, by either way. `statfs`: the flags that mount(2) has to repeat. */

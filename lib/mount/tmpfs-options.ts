@@ -75,12 +75,13 @@ const table: Readonly<Record<Exclude<keyof TmpfsOptions, 'inode64' | 'noswap'>, 
     throw invalidArgValue(name, value, "must be a memory policy, such as 'interleave:0-3'")
   },
 }
-const known = [...Object.keys(table), 'inode64', 'noswap']
+/** Their names. */
+export const tmpfsOptions: readonly string[] = [...Object.keys(table), 'inode64', 'noswap']
 
 /** Checks options; `name` is what errors call them. */
-export function parseTmpfs(options: unknown, name: string, only: readonly string[] = known): ParsedOption[] {
+export function parseTmpfs(options: unknown, name: string, only = tmpfsOptions): ParsedOption[] {
   if (options === undefined) return []
-  const given: TmpfsOptions = checkKeys(options, name, only.length === 0 ? ['readonly'] : known)
+  const given: TmpfsOptions = checkKeys(options, name, tmpfsOptions)
   const list: ParsedOption[] = []
   for (const [key, value] of Object.entries(given)) {
     if (!only.includes(key)) {
@@ -101,11 +102,8 @@ export function parseTmpfs(options: unknown, name: string, only: readonly string
 }
 
 /** The same of what is to be changed. */
-export const parseTmpfsChange = (
-  options: unknown,
-  name: string,
-  only: readonly string[] = changeable,
-): ParsedOption[] => parseTmpfs(options, name, only)
+export const parseTmpfsChange = (options: unknown, name: string): ParsedOption[] =>
+  parseTmpfs(options, name, changeable)
 
 /** `size=64m,mode=755`: the data of mount(2) */
 export const tmpfsData = (list: readonly ParsedOption[]): string =>
