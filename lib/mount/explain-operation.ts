@@ -26,7 +26,7 @@ import {
   planAttachElsewhere,
   reachBelow,
 } from './operations.js'
-import { parseAttach, parseElsewhere, parseWay } from './options.js'
+import { parseAttach, parseElsewhere, parseMove, parseWay } from './options.js'
 import type { Standing } from './standing.js'
 import { planUnmountBelow } from './unmount-inside.js'
 
@@ -62,7 +62,7 @@ const explainers: Explainers = {
     }
   },
   moveTo(mount, target, options = {}) {
-    const attachment = parseAttach(target, options)
+    const attachment = parseMove(target, options)
     mustBeMovable(mount)
     return { plans: [planAttach('move', mount.reach(), attachment, mount.kind, featuresOf(mount))] }
   },

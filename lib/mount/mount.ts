@@ -27,6 +27,7 @@ import {
   type ChangeOptions,
   parseAttach,
   parseElsewhere,
+  parseMove,
   parseWay,
   type UnmountOptions,
 } from './options.js'
@@ -180,7 +181,7 @@ export class Mount {
     return this.standing.host.here().namespace
   }
 
-  #parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
+  #parseAttach(target: PathLike | Below | NamespaceTarget, options: AttachOptions): Attachment {
     const attachment = parseAttach(target, options)
     operations.mustBeDetached(this.standing)
     return attachment
@@ -218,7 +219,7 @@ export class Mount {
   }
 
   #parseMove(target: PathLike | Below, options: AttachOptions): Attachment {
-    const attachment = parseAttach(target, options)
+    const attachment = parseMove(target, options)
     operations.mustBeMovable(this.standing)
     return attachment
   }

@@ -5,6 +5,7 @@ import { checkKeys } from '../overlay/call-options.js'
 import {
   type InsideBytes,
   insideOf,
+  isPathAlone,
   type NamespaceTarget,
   parseTarget as parseNamespaceTarget,
 } from '../overlay/inside.js'
@@ -59,8 +60,15 @@ function parseOptions(options: AttachOptions): { propagation: number | undefined
   return { propagation: parsePropagation(propagation, 'options.propagation'), beneath }
 }
 
-/** Checks the arguments of `attach` and `moveTo`. */
-export function parseAttach(target: PathLike | Below, options: AttachOptions): Attachment {
+/** Checks the arguments of `attach` in the own mount namespace. */
+export function parseAttach(target: PathLike | Below | NamespaceTarget, options: AttachOptions): Attachment {
+  if (!isPathAlone(target)) return parseMove(target as PathLike | Below, options)
+  const { path } = checkKeys(target, 'target', ['path'])
+  return { ...parseOptions(options), spot: parseTarget(path, 'target.path'), recursive: false }
+}
+
+/** Checks the arguments of `moveTo`. */
+export function parseMove(target: PathLike | Below, options: AttachOptions): Attachment {
   const spot = parseTarget(target, 'target')
   return { ...parseOptions(options), spot, recursive: false }
 }

@@ -36,12 +36,23 @@ export interface NamespaceTarget {
    * symbolic link in it is followed
    */
   path: PathLike
-  /** which namespace */
-  mountNamespace: MountNamespace
+  /**
+   * which namespace. An object without it means what its path means alone; one that has it as `undefined` is refused, for
+   * it may have been meant for a container
+   */
+  mountNamespace?: MountNamespace
 }
 
 export const isElsewhere = (target: unknown): target is NamespaceTarget =>
   typeof target === 'object' && target !== null && 'mountNamespace' in target
+
+/** An object that holds a path and says nothing of where: a target in the caller's own namespace. */
+export const isPathAlone = (target: unknown): target is { readonly path: PathLike } =>
+  typeof target === 'object' &&
+  target !== null &&
+  'path' in target &&
+  !('mount' in target) &&
+  !isElsewhere(target)
 
 /** As it is planned: each may be a hole. */
 export interface Inside {
@@ -76,6 +87,12 @@ export function parseNamespace(value: unknown, name: string): Buffer {
   return Buffer.from(`/proc/${pid}/ns/mnt`)
 }
 
+function parseHere(value: unknown, name: string): { target: Buffer; namespace: undefined } {
+  const target = parsePath(value, name)
+  if (splitLast(target) !== undefined) return { target, namespace: undefined }
+  throw invalidArgValue(name, value, "must be a directory below '/' and not end in '..'")
+}
+
 /** A target, checked: its path, and the namespace if it is inside another one. */
 export function parseTarget(value: unknown, name: string): { target: Buffer; namespace: Buffer | undefined } {
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -83,11 +100,11 @@ export function parseTarget(value: unknown, name: string): { target: Buffer; nam
     if (typeof value !== 'string' && !isBytes(value)) {
       throw invalidArgType(name, 'a string, a Buffer or { path, mountNamespace }', value)
     }
-    const target = parsePath(value, name)
-    if (splitLast(target) !== undefined) return { target, namespace: undefined }
-    throw invalidArgValue(name, value, "must be a directory below '/' and not end in '..'")
+    return parseHere(value, name)
   }
-  const { path, mountNamespace } = checkKeys(value, name, ['path', 'mountNamespace'])
+  const raw = checkKeys(value, name, ['path', 'mountNamespace'])
+  const { path, mountNamespace } = raw
+  if (!('mountNamespace' in raw)) return parseHere(path, `${name}.path`)
   const target = parsePath(path, `${name}.path`)
   const isAbsolute = typeof path === 'string' ? path.startsWith('/') : (path as Uint8Array)[0] === 0x2f
   const parts = target.toString('latin1').split('/')

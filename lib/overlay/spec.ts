@@ -45,7 +45,7 @@ export interface StackMountOptions {
   workdir?: PathLike
   /**
    * directory to attach it to; left out, the mount stays detached. `{ path, mountNamespace }` is a directory in another
-   * mount namespace: then this one never shows the mount
+   * mount namespace: then this one never shows the mount. `{ path }` is the path
    */
   target?: PathLike | NamespaceTarget
   /** a mapping of this mount's own: one more detached tree, made for it and closed with others */

@@ -225,3 +225,41 @@ onEachRung('disposed of', async (t, { at, mount }) => {
   await two[Symbol.asyncDispose]()
   t.same(typesAt(at.target), [])
 })
+
+t.test('a target that is an object with a path alone', privileged, async (t) => {
+  const area = scratch(t)
+  const mounter = new Mounter()
+  const path = area.mkdir('target')
+  const detached = async () => mounter.mount({ lowerdir: area.layers(2) })
+  const ways: [string, () => Promise<Rootfs>][] = [
+    ['mount', () => mounter.mount({ lowerdir: area.layers(2), target: { path } })],
+    ['attach', async () => {
+      const rootfs = await detached()
+      t.equal(String(rootfs.explain('attach', { path })), String(rootfs.explain('attach', path)))
+      await rootfs.attach({ path })
+      return rootfs
+    }],
+    ['attachSync', async () => {
+      const rootfs = await detached()
+      rootfs.attachSync({ path })
+      return rootfs
+    }],
+  ] // biome-ignore format: a table
+  for (const [name, make] of ways) {
+    const rootfs = await make()
+    t.equal(rootfs.path, path, name)
+    t.same(typesAt(path), ['overlay'])
+    await rootfs.unmount()
+  }
+  const rootfs = await detached()
+  await t.rejects(rootfs.attach({ path: '/' }), { code: 'ERR_INVALID_ARG_VALUE', message: '"target.path"' })
+  // a place that has lost its mount, or its namespace, is no path of the caller's
+  for (const lost of [
+    { path, mount: undefined },
+    { path, mountNamespace: undefined },
+  ]) {
+    await t.rejects(rootfs.attach(lost as unknown as string), { code: 'ERR_INVALID_ARG_TYPE' })
+  }
+  await rootfs.unmount()
+  await mounter.close()
+})

@@ -106,6 +106,13 @@ t.test('a mount, with its defaults', async (t) => {
   })
 })
 
+t.test('a target that is an object with a path alone', async (t) => {
+  for (const path of ['/a//b', 'relative', b('/caf\xe9')]) {
+    t.same(mount({ target: { path } }), mount({ target: path }))
+  }
+  t.equal(mount({ target: { path: '/a' } }).inside, undefined)
+})
+
 t.test('a target in another mount namespace', async (t) => {
   const inside = (mountNamespace: unknown) => mount({ target: { path: '/a//b/./c', mountNamespace } })
   const namespaces: [unknown, string][] = [
@@ -209,6 +216,7 @@ t.test('wrong values', async (t) => {
     [() => mount({ target: '/' }), value, `"options.target" argument must be a directory below '/'`],
     [() => mount({ target: '/a/..' }), value, '"options.target"'],
     [() => mount({ target: {} }), type, '"options.target.path" argument must be of type string or Buffer'],
+    [() => mount({ target: { path: '/' } }), value, `"options.target.path" argument must be a directory below '/'`],
     [() => inside('/t', undefined), type, '"options.target.mountNamespace" argument must be an fd, a path or { pid }. Received undefined'],
     [() => inside('/t', []), type, '"options.target.mountNamespace"'],
     [() => inside('/t', null), type, '"options.target.mountNamespace"'],
