@@ -6,9 +6,11 @@
  * written here, which the callers in lib/ have excluded by then: that is for whoever calls it by hand.
  * Paths and strings are byte arrays that end in one NUL (`cString` makes them).
  */
+import { closeSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { reading } from './exhausted.js'
 
 /** Bytes that end in one NUL and hold no other. */
 export type CString = Uint8Array
@@ -190,6 +192,8 @@ function load(): Binding {
   try {
     return require('node-gyp-build')(root) as Binding
   } catch (cause) {
+    // the loader takes what it cannot open for missing
+    reading(root, () => closeSync(openSync(root, 'r')))
     const { platform, arch, versions } = process
     const message =
       `overlayfd: no addon for ${platform}-${arch} (Node-API ${versions['napi'] ?? 'unknown'}) could be loaded ` +

@@ -14,6 +14,7 @@ import * as image from './diagnose/images.js'
 import * as inside from './diagnose/inside.js'
 import { fdElsewhere, notClonedByOverlay, targetElsewhere } from './diagnose/mounts.js'
 import { MountError, refine } from './errors.js'
+import { processLimit } from './exhausted.js'
 import type { MountSpec, StackSpec } from './overlay/spec.js'
 import { failedStep } from './program/outcome.js'
 
@@ -104,16 +105,12 @@ const table: readonly Row[] = [
     causes: [(c) => `${subjectOf(c)} is not an open fd`],
   },
   {
-    calls: ['openat', 'openat2', 'userns', 'fsopen', 'fsmount', 'open_tree', 'open_tree_attr'],
-    codes: ['EMFILE'],
-    causes: [() => 'too many open files in this process: a stack keeps an fd of every layer (ulimit -n)'],
-  },
-  {
     calls: ['openat'],
     codes: ['ENOENT', 'EACCES', 'EPERM'],
     about: /^idmap$/,
     causes: [(c) => `the user namespace ${subjectOf(c)} cannot be opened`],
   },
+  { calls: ['userns'], codes: ['EAGAIN'], causes: [() => processLimit] },
   { calls: ['userns'], codes: ['ENOSPC', 'EUSERS'], causes: [cause.usernsLimit] },
   {
     calls: ['userns'],

@@ -7,6 +7,7 @@
  */
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
+import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
 import { path } from './probing.js'
 
@@ -37,9 +38,11 @@ export function probeImages(mayMount: boolean, openTreeAttr: boolean): { there: 
 
 function tryFile(file: string): number {
   const fsFd = binding.fsopen(path('erofs'), f.FSOPEN_CLOEXEC)
+  mustHaveRoom(fsFd, 'fsopen', 'fsopen("erofs", FSOPEN_CLOEXEC)')
   if (fsFd < 0) return fsFd
   binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, path('source'), path(file), 0)
   const result = binding.fsconfig(fsFd, f.FSCONFIG_CMD_CREATE, null, null, 0)
   binding.close(fsFd)
+  mustHaveRoom(result, 'fsconfig', 'fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)')
   return result
 }

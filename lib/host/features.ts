@@ -9,6 +9,7 @@
 import { binding } from '../binding.js'
 import { checkKeys } from '../check.js'
 import { invalidArgType } from '../errors.js'
+import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
 import { probeImages } from './erofs.js'
 import { probeContext } from './overlay-context.js'
@@ -67,7 +68,8 @@ let cached: Features | undefined
  * overlay that is closed again. Needs no right; on the calling thread, in microseconds.
  *
  * @param options `refresh: true` probes again, for a process whose rights or filters have changed
- * @throws TypeError for wrong options
+ * @throws TypeError for wrong options · SyscallError EMFILE, ENFILE, ENOMEM: there was no room to try it. Nothing is kept
+ *   of that, and the next call tries again
  */
 export function features(options?: { refresh?: boolean }): Features {
   if (options === undefined && cached !== undefined) return cached
@@ -150,6 +152,7 @@ export function withChanges(features: Features, changes: Partial<Features>): Fea
 
 function probeOpenat2(reasons: Record<string, string>): boolean {
   const fd = binding.openat2(f.AT_FDCWD, path('/'), BigInt(f.O_PATH | f.O_CLOEXEC), 0n, 0n)
+  mustHaveRoom(fd, 'openat2', 'openat2(AT_FDCWD, "/", {flags=O_PATH|O_CLOEXEC}, 24)')
   if (fd >= 0) binding.close(fd)
   else reasons['openat2'] = reasonOf(fd, 'openat2')
   return fd >= 0

@@ -5,9 +5,12 @@
 import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
+import { mustHaveRoom, reading } from '../exhausted.js'
 import * as f from '../flags.js'
 import { probeOptions } from './overlay-options.js'
 import { everyFlag, isThere, path, reasonOf } from './probing.js'
+
+const fsopenCall = 'fsopen("overlay", FSOPEN_CLOEXEC)'
 
 /** What a scratch context tells. */
 export interface ContextFeatures {
@@ -27,6 +30,7 @@ export function probeContext(
 ): ContextFeatures {
   const missing = { fsContext: false, appendLayers: false, layersByFd: false, overlayOptions: false } as const
   const fsFd = binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC)
+  mustHaveRoom(fsFd, 'fsopen', fsopenCall)
   if (fsFd < 0) {
     const error = errnoName(-fsFd)
     if (error === 'EPERM' && !mayMountAtAll()) {
@@ -101,7 +105,7 @@ function probeLayers(
 ): Pick<ContextFeatures, 'appendLayers' | 'layersByFd'> {
   const key = path('lowerdir+')
   const setFd = (flags: number): number => {
-    const root = openSync('/', constants.O_DIRECTORY | flags)
+    const root = reading('/', () => openSync('/', constants.O_DIRECTORY | flags))
     try {
       return binding.fsconfig(fsFd, f.FSCONFIG_SET_FD, key, null, root)
     } finally {

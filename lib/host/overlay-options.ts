@@ -7,6 +7,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { errnoName } from '../errno.js'
+import { readingIfThere } from '../exhausted.js'
 
 /** Every key, with every word it takes: of the table in lib/overlay/option-table.ts, which a test compares. */
 export const probedOptions: readonly string[] = [
@@ -49,10 +50,7 @@ export function probeOptions(
 
 /** Its file system is registered only if it is enabled: what is_selinux_enabled(3) looks for. */
 function hasSelinux(): boolean {
-  try {
-    return /\bselinuxfs$/m.test(readFileSync('/proc/filesystems', 'latin1'))
-  } catch {
-    // without /proc nothing is mounted anyway
-    return false
-  }
+  const path = '/proc/filesystems'
+  // without /proc nothing is mounted anyway
+  return /\bselinuxfs$/m.test(readingIfThere(path, () => readFileSync(path, 'latin1')) ?? '')
 }

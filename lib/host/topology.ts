@@ -115,7 +115,7 @@ export interface TopologyOptions {
  * survives JSON. Synchronous: about 20 small files, 2 a core and 8 a cache, which are 10 ms at 128 cores.
  *
  * @returns what was found; for a directory that holds no machine, one without CPUs and with notes
- * @throws TypeError for wrong options
+ * @throws TypeError for wrong options · SyscallError EMFILE, ENFILE, ENOMEM: no room to read
  * @see sched_getaffinity(2), cpuset(7), Documentation/admin-guide/cputopology.rst
  */
 export function topology(options: TopologyOptions = {}): Topology {

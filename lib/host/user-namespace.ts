@@ -1,6 +1,7 @@
 /** Whether the process is in the initial user namespace, where overlay may use trusted.overlay.* attributes. */
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
+import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
 import type { ContextFeatures } from './overlay-context.js'
 import { path } from './probing.js'
@@ -23,6 +24,7 @@ export function probeUserNamespace(
     return inode === initialInode
   }
   const fsFd = fsContext && mayMount ? binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC) : -1
+  mustHaveRoom(fsFd, 'fsopen', 'fsopen("overlay", FSOPEN_CLOEXEC)')
   if (fsFd < 0) {
     reasons['initialUserNamespace'] = 'taken to be so: /proc is not mounted'
     return true

@@ -123,7 +123,6 @@ class Pools implements Here {
 
 export class MounterHost implements Host {
   readonly rung: RungChoice
-  readonly mark = ownMark()
   readonly budget: FdBudget
   readonly mappings = new MappingCache((leftovers) => this.discard(leftovers))
   readonly images = new ImageCache((leftovers) => this.discard(leftovers))
@@ -153,6 +152,10 @@ export class MounterHost implements Host {
     this.#reapers = count(options.reapers, 'options.reapers', defaultReapers())
     this.#maxQueued = count(options.maxQueued, 'options.maxQueued', 16_384, 1, 1_000_000)
     this.budget = new FdBudget(count(options.maxLayerFds, 'options.maxLayerFds', 8192, 0, 1_000_000))
+  }
+
+  get mark(): string | undefined {
+    return ownMark()
   }
 
   get placement(): Placement {

@@ -16,6 +16,7 @@ import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
 import { errnoNumber } from '../errno.js'
 import { MountError } from '../errors.js'
+import { limitHint } from '../exhausted.js'
 import * as f from '../flags.js'
 import { callNotation, fdNotation, stringNotation } from '../notation.js'
 import * as c from '../program/calls.js'
@@ -156,6 +157,6 @@ function attempt<T>(syscall: string, path: Buffer, named: Buffer, rest: string, 
     const errno = errnoNumber(code)
     if (errno === undefined) throw cause
     const call = callNotation(syscall, stringNotation(named), rest)
-    throw new MountError({ errno, syscall, call, path, hint: hints[code] })
+    throw new MountError({ errno, syscall, call, path, hint: hints[code] ?? limitHint(code) })
   }
 }

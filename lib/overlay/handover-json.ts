@@ -7,6 +7,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { invalidArgType, invalidArgValue } from '../errors.js'
+import { readingIfThere } from '../exhausted.js'
 import { absolute, splitLast } from './bytes.js'
 import { type RungName, rungs } from './choose.js'
 import type { MountKind } from './reap.js'
@@ -39,15 +40,20 @@ export interface WrittenMount {
 
 const bootFile = '/proc/sys/kernel/random/boot_id'
 
-/** The id of this boot of the machine; undefined where /proc does not tell. */
+let ownBoot: string | undefined
+
+/**
+ * The id of this boot of the machine; undefined where /proc does not tell: a sandbox hides it, and nothing can be
+ * compared. Read until it is known: a mount that is written down without it cannot be opened again.
+ *
+ * @throws SyscallError EMFILE, ENFILE, ENOMEM: no room to read it
+ */
 export function bootId(): string | undefined {
-  try {
-    const text = readFileSync(bootFile, 'latin1').trim()
-    return isBootId(text) ? text : undefined
-  } catch {
-    // no /proc, or a sandbox that hides it: then nothing can be compared
-    return undefined
+  if (ownBoot === undefined) {
+    const text = readingIfThere(bootFile, () => readFileSync(bootFile, 'latin1').trim())
+    if (text !== undefined && isBootId(text)) ownBoot = text
   }
+  return ownBoot
 }
 
 const isBootId = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)

@@ -9,6 +9,7 @@
  * unescaped afterwards, so that no name can look like a field or a line.
  */
 import { readFileSync } from 'node:fs'
+import { reading } from '../exhausted.js'
 
 /** A mount, as the table has it. */
 export interface ListedMount {
@@ -54,10 +55,15 @@ export function parseMounts(table: Buffer, wanted = ''): ListedMount[] {
     .flatMap((line) => parseLine(line) ?? [])
 }
 
+const tableFile = '/proc/thread-self/mountinfo'
+
 /**
  * Reads the table of the calling thread's namespace.
  *
- * @throws Error of node:fs without /proc
+ * @throws Error of node:fs without /proc · SyscallError EMFILE, ENFILE, ENOMEM
  */
 export const readMounts = (wanted?: string): ListedMount[] =>
-  parseMounts(readFileSync('/proc/thread-self/mountinfo'), wanted)
+  parseMounts(
+    reading(tableFile, () => readFileSync(tableFile)),
+    wanted,
+  )

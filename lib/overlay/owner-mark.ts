@@ -14,6 +14,7 @@
  * machine is up.
  */
 import { readFileSync, readlinkSync } from 'node:fs'
+import { readingIfThere } from '../exhausted.js'
 
 /** A process, as the mark in a mount names it. */
 export interface Owner {
@@ -98,19 +99,11 @@ export function isAlive(owner: Owner, table: ProcessTable = procTable): boolean 
   return Math.abs(stat.startTime - bootOffset(table) - owner.startTime) <= 1
 }
 
-function attempt<T>(run: () => T): T | undefined {
-  try {
-    return run()
-  } catch {
-    // gone, hidden, or no /proc: not known
-    return undefined
-  }
-}
-
 const procTable: ProcessTable = {
   self: process.pid,
-  read: (file) => attempt(() => readFileSync(`/proc/${file}`, 'latin1')),
-  link: (file) => attempt(() => readlinkSync(`/proc/${file}`)),
+  // undefined: gone, hidden, or no /proc
+  read: (file) => readingIfThere(`/proc/${file}`, () => readFileSync(`/proc/${file}`, 'latin1')),
+  link: (file) => readingIfThere(`/proc/${file}`, () => readlinkSync(`/proc/${file}`)),
   exists: (pid) => {
     try {
       return process.kill(pid, 0)
@@ -122,7 +115,11 @@ const procTable: ProcessTable = {
 
 let own: { readonly mark: string | undefined } | undefined
 
-/** The mark of this process, looked up once. */
+/**
+ * The mark of this process, looked up once.
+ *
+ * @throws SyscallError EMFILE, ENFILE, ENOMEM: no room to look. A mount without a mark would not be found by `reconcile`
+ */
 export function ownMark(): string | undefined {
   if (own === undefined) {
     const owner = ownOwner()

@@ -11,6 +11,7 @@
  */
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
+import { readingIfThere } from '../exhausted.js'
 
 /** A mount as it was when it was attached. */
 export interface AttachedMount {
@@ -33,13 +34,10 @@ export function numberOf(namespaceFd: number): number {
 /** Whether such a number is that of the caller's own namespace: of a mount that was attached by way of its fd. */
 export function isOwnNamespace(namespace: number): boolean {
   if (namespace <= firstElsewhere) return false
-  let fd: number
-  try {
-    fd = openSync('/proc/thread-self/ns/mnt', 'r')
-  } catch {
-    // without /proc it cannot be told
-    return false
-  }
+  const path = '/proc/thread-self/ns/mnt'
+  const fd = readingIfThere(path, () => openSync(path, 'r'))
+  // without /proc it cannot be told
+  if (fd === undefined) return false
   try {
     return numberOf(fd) === namespace
   } finally {

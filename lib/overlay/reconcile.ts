@@ -15,6 +15,7 @@
 import { realpathSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { invalidArgType, invalidState, MountError } from '../errors.js'
+import { hasRunOut } from '../exhausted.js'
 import * as f from '../flags.js'
 import { mustHaveStatx } from '../host/probing.js'
 import { cString, type PathLike } from '../path.js'
@@ -191,7 +192,7 @@ function* look(host: Host, { reaping }: Here, { mount, leftover: found }: Candid
     return { ...leftover, mountId: unique ? identityOf(outcome.report(unique)!).mountId : mountId }
   } catch (error) {
     // covered from above, or gone since
-    if (error instanceof MountError) return { ...leftover, mountId: undefined }
+    if (error instanceof MountError && !hasRunOut(error.code)) return { ...leftover, mountId: undefined }
     throw error
   }
 }

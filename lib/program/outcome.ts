@@ -4,7 +4,9 @@
  * A failure becomes a MountError here, with the failing call printed from the plan's own step. What a caller may want to
  * know of an expectation that was not met is in `UnexpectedError`.
  */
+import { errnoName } from '../errno.js'
 import { invalidState, MountError } from '../errors.js'
+import { limitHint } from '../exhausted.js'
 import { renderCall, shownInErrors } from './explain.js'
 import { fillStep } from './fill.js'
 import type { Plan } from './plan.js'
@@ -110,6 +112,7 @@ function failure(step: Step, result: ProgramResult): MountError {
     call: renderCall(step, shownInErrors),
     path: path as Uint8Array | string | undefined,
     log: result.log,
+    hint: limitHint(errnoName(result.errno)),
     step: result.step,
   })
   failures.set(error, { step, claim: result.claim })

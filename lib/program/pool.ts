@@ -6,6 +6,7 @@
  */
 import { binding } from '../binding.js'
 import { SyscallError } from '../errors.js'
+import { processLimit } from '../exhausted.js'
 import { whenAborted } from './abort.js'
 import { expect, giveBack, listen, nextJob, viewOf } from './delivery.js'
 import { encode, encodeFills, encodeRuns } from './encode.js'
@@ -69,7 +70,13 @@ function keep(plan: Plan): number {
   return program
 }
 
-const EPERM = 1
+/** By errno of pthread_create. */
+const threadHints: Readonly<Record<number, string>> = {
+  // EPERM: the C library takes clone where clone3 is ENOSYS
+  1: 'a filter (seccomp) refuses clone3 (it has to answer ENOSYS) or clone',
+  // EAGAIN
+  11: processLimit,
+}
 
 export class Pool {
   readonly #id: number
@@ -87,10 +94,7 @@ export class Pool {
         errno: -id,
         syscall: 'pthread_create',
         call: `pthread_create(${name})`,
-        // the C library takes clone where clone3 is ENOSYS
-        ...(-id === EPERM && {
-          hint: 'a filter (seccomp) refuses clone3 (it has to answer ENOSYS) or clone',
-        }),
+        hint: threadHints[-id],
       })
     }
     this.#id = id

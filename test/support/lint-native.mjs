@@ -31,7 +31,7 @@ export const house = [
   { part: 'sys', files: /^sys(\.ts$|\/)/ },
   { part: 'path', files: /^path\.ts$/ },
   { part: 'binding', files: /^binding\.ts$/ },
-  { part: 'leaves', files: /^(flags\/|(check|errors|errno|flags|notation)\.ts$)/ },
+  { part: 'leaves', files: /^(flags\/|(check|errors|errno|exhausted|flags|notation)\.ts$)/ },
 ]
 
 /** The only file that may load the addon, and what loading looks like. */

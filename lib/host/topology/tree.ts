@@ -8,6 +8,8 @@
  * Names are bytes, one character a byte ('latin1'), because those of cgroups need not be UTF-8.
  */
 import { readdirSync, readFileSync } from 'node:fs'
+import { SyscallError } from '../../errors.js'
+import { reading } from '../../exhausted.js'
 import { parseCpuList, parseCpuMask } from './cpu-list.js'
 
 export class Tree {
@@ -64,8 +66,11 @@ export class Tree {
 
   #try<T>(path: string, read: (file: Buffer) => T): T | undefined {
     try {
-      return read(Buffer.concat([this.#root, Buffer.from(path, 'latin1')]))
+      const file = Buffer.concat([this.#root, Buffer.from(path, 'latin1')])
+      return reading(path, () => read(file))
     } catch (error) {
+      // it is there: without it the machine would look like another
+      if (error instanceof SyscallError) throw error
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENOENT' && code !== 'ENOTDIR') this.#note(path, String(code))
       return undefined
