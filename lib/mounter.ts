@@ -22,10 +22,10 @@ import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/l
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
 import { closeOpened } from './overlay/open.js'
 import { checkHere } from './overlay/options.js'
+import { needOf } from './overlay/plan-mount.js'
 import { type Leftover, type ReconcileOptions, reconcileFlow } from './overlay/reconcile.js'
 import { Rootfs, setDefaultRootfsOpener } from './overlay/rootfs.js'
 import {
-  imageCount,
   type MountSpec,
   type OverlayMountOptions,
   parseOverlay,
@@ -115,20 +115,12 @@ export class Mounter {
 
   *#once(stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
     const host = this.#host
-    const { rung } = choose(
-      {
-        idmap: stack.idmap !== undefined,
-        detached: mount.target === undefined,
-        images: imageCount(stack) > 0,
-        inside: mount.inside !== undefined,
-      },
-      host.features,
-      host.rung,
-    )
+    const need = needOf(stack, mount)
+    const { rung } = choose(need, host.features, host.rung)
     checkHere(mount.options, host.features, 'options.options')
     const here = host.here()
     host.admit(here)
-    const stage = isStaged(rung) ? yield* host.stage(here) : undefined
+    const stage = isStaged(rung) ? yield* host.stage(here, need) : undefined
     if (isStaged(rung) && stage === undefined) return yield* this.#once(stack, mount)
     const opened = yield* openDiagnosed(host, stack, { here, grouped: false, byName: false, stage }, rung)
     try {

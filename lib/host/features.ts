@@ -11,6 +11,7 @@ import { checkKeys } from '../check.js'
 import { invalidArgType } from '../errors.js'
 import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
+import { probeDetachedLayers } from './detached-layers.js'
 import { probeImages } from './erofs.js'
 import { probeContext } from './overlay-context.js'
 import { everyFlag, isThere, path, reasonOf } from './probing.js'
@@ -24,8 +25,13 @@ export interface Features {
   readonly openTree: boolean
   /** mount_setattr (5.12) */
   readonly mountSetattr: boolean
-  /** open_tree_attr (6.15); with it came layers in detached mounts, which cannot be tried without mounting */
+  /** open_tree_attr (6.15): a clone with its attributes; without it open_tree and mount_setattr do the same */
   readonly openTreeAttr: boolean
+  /**
+   * overlay takes layers in detached mounts (6.15): inferred from open_tree_attr, and without it tried when it is first
+   * read, with mounts that are attached nowhere
+   */
+  readonly detachedLayers: boolean
   /** overlay takes layers one by one, `lowerdir+` (6.7) */
   readonly appendLayers: boolean
   /** overlay takes layers as fds (6.13): O_PATH ones (6.15), or only fds that are open for reading */
@@ -108,6 +114,7 @@ function probe(): Features {
   const unshare = binding.unshare(-1)
   const openat2 = probeOpenat2(reasons)
   const context = probeContext(fsconfig, openTreeAttr, reasons)
+  let detachedLayers: boolean | undefined
   let erofsImages: boolean | undefined
   return printable({
     openTree,
@@ -121,6 +128,14 @@ function probe(): Features {
       call('ownDirectory', 'unshare', unshare) && call('ownDirectory', 'fchdir', binding.fchdir(-1)),
     ...context,
     initialUserNamespace: probeUserNamespace(context, reasons),
+    get detachedLayers() {
+      if (detachedLayers === undefined) {
+        const { there, reason } = probeDetachedLayers(openTreeAttr, context)
+        detachedLayers = there
+        if (reason !== undefined) reasons['detachedLayers'] = reason
+      }
+      return detachedLayers
+    },
     get erofsImages() {
       if (erofsImages === undefined) {
         const { there, reason } = probeImages(context.mayMount, openTreeAttr)
@@ -172,6 +187,7 @@ const names = [
   'openTree',
   'mountSetattr',
   'openTreeAttr',
+  'detachedLayers',
   'appendLayers',
   'layersByFd',
   'openat2',

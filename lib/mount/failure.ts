@@ -47,7 +47,7 @@ function hintOf(error: MountError, target: Spot | undefined, features: Features)
   const step = failedStep(error)
   if (step?.call !== 'move_mount' || error.code !== 'EINVAL') return undefined
   const flags = step.args[4]?.kind === 'int' ? Number(step.args[4].value) : 0
-  if (target && isInside(target) && isInDetached(target.reach) && !features.openTreeAttr) {
+  if (target && isInside(target) && isInDetached(target.reach) && !features.detachedLayers) {
     return 'before Linux 6.15 nothing is attached inside a detached mount: attach that one first'
   }
   if ((flags & f.MOVE_MOUNT_BENEATH) === 0) return undefined

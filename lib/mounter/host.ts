@@ -13,7 +13,7 @@ import { type Features, features, withChanges } from '../host/features.js'
 import { type Placement, type PlacementOptions, placeComposers } from '../host/topology/placement.js'
 import { topology } from '../host/topology.js'
 import type { Idmap } from '../idmap.js'
-import { parseRung, type RungChoice } from '../overlay/choose.js'
+import { choose, type Need, parseRung, type RungChoice } from '../overlay/choose.js'
 import { FdBudget } from '../overlay/fd-budget.js'
 import type { Here, Host, Leftovers, StageLease } from '../overlay/host.js'
 import { ImageCache } from '../overlay/image-cache.js'
@@ -229,7 +229,7 @@ export class MounterHost implements Host {
     return this.mappings.lease(idmap)
   }
 
-  *stage(here: Here): Flow<StageLease | undefined> {
+  *stage(here: Here, need: Need): Flow<StageLease | undefined> {
     let stage = this.#stages.get(here.namespace)
     if (stage === undefined) {
       stage = new Stage(here.namespace, this)
@@ -238,10 +238,17 @@ export class MounterHost implements Host {
     try {
       return yield* stage.enter()
     } catch (error) {
-      if (!(error instanceof MountError) || !['ENOSYS', 'EPERM'].includes(error.code)) throw error
-      // the right to mount is there, so it is not that
-      this.#without('mountNamespaces', error)
-      return undefined
+      const means = error instanceof MountError ? refusals[error.code] : undefined
+      if (means === undefined) throw error
+      const { code, call } = error as MountError
+      if (means === 'missing') {
+        this.#without('mountNamespaces', error as MountError)
+        return undefined
+      }
+      const reasons = { ...this.features.reasons, mountNamespaces: `${code} this time: ${call}` }
+      choose(need, withChanges(this.features, { mountNamespaces: false, reasons }), this.rung)
+      // another rung would do: who had that choice did not ask for a staging namespace
+      throw error
     }
   }
 
@@ -359,6 +366,16 @@ const poolsOf = (heres: Iterable<Pools>): Pool[] =>
 
 /** What has ended may go on with another program: it has by then. */
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
+
+/**
+ * What an errno says when the staging namespace is set up. The right to mount was there when it was asked for.
+ *
+ *   ENOSYS   a call is not there, and will not be: a filter that hides it stays. The mounter does without from now on
+ *   EPERM    a filter, which would stay; or a security module, or a right that the process has not got at the moment,
+ *            which may pass. This mount is refused, and the next one tries again
+ *   others   the machine is short of something: the error is this mount's
+ */
+const refusals: Readonly<Record<string, 'missing' | 'refused'>> = { ENOSYS: 'missing', EPERM: 'refused' }
 
 /** Which feature a call that is not there takes away. */
 const featureOf: Readonly<Record<string, keyof Features>> = {

@@ -26,6 +26,10 @@ export interface Need {
   readonly images?: boolean
   /** attached in another mount namespace than the caller's */
   readonly inside?: boolean
+  /** one layer and no upper: a clone of it */
+  readonly clone?: boolean
+  /** propagation is set */
+  readonly propagation?: boolean
 }
 
 /** A sentence that says why a rung does not serve; undefined if it does. */
@@ -38,6 +42,10 @@ export const missing = (features: Features, names: readonly (keyof Features)[]):
   const list = absent.map((name) => `${name} is missing (${features.reasons[name] ?? 'not there'})`)
   return list.join(', ')
 }
+
+/** What sets the attributes of a clone: one call does both, and where that is missing another one. */
+const clonesWith = ({ openTreeAttr, mountSetattr }: Features): readonly (keyof Features)[] =>
+  openTreeAttr || mountSetattr ? [] : ['openTreeAttr', 'mountSetattr']
 
 const noImages = 'it takes no erofs images: they are mounted detached'
 
@@ -68,13 +76,15 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
       'mayMount',
       'fsContext',
       'openTree',
-      'openTreeAttr',
+      'detachedLayers',
+      ...clonesWith(features),
+      ...(need.propagation ? (['mountSetattr'] as const) : []),
       'appendLayers',
       'layersByFd',
       'openat2',
       ...(need.inside ? visiting : []),
     ])
-    return features.openTreeAttr ? why : `${why}; idmapped layers need Linux 6.15`
+    return features.detachedLayers ? why : `${why}; idmapped layers need Linux 6.15`
   },
   direct: (need, features) =>
     need.idmap
@@ -83,9 +93,8 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
           'overlay',
           'mayMount',
           'fsContext',
-          'openTree',
-          'mountSetattr',
-          'appendLayers',
+          ...(need.clone ? (['openTree', ...clonesWith(features)] as const) : (['appendLayers'] as const)),
+          ...(need.propagation ? (['mountSetattr'] as const) : []),
           ...(need.inside ? visiting : []),
         ]),
   staged: (need, features, isForced) => {
@@ -109,7 +118,7 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
 
 /** An image is mounted detached, so it takes what layers in detached mounts take, on whatever rung. */
 function imageObstacle({ images }: Need, features: Features): string | undefined {
-  const why = images ? missing(features, ['erofsImages', 'openTreeAttr']) : undefined
+  const why = images ? missing(features, ['erofsImages', 'detachedLayers']) : undefined
   return why && `${why}; erofs images as layers need Linux 6.15`
 }
 
@@ -136,6 +145,12 @@ export interface Choice {
   readonly notes: readonly string[]
 }
 
+/** The same by other calls. */
+const detour = (rung: RungName, features: Features): string[] =>
+  rung === 'detached-tree' && !features.openTreeAttr
+    ? [`${missing(features, ['openTreeAttr'])}: open_tree and mount_setattr, a call more for each tree`]
+    : []
+
 /** The rung for a spec, and what is to be said about the choice. */
 export function choose(need: Need, features: Features, choice: RungChoice): Choice {
   const reasons: Record<string, string> = {}
@@ -144,7 +159,8 @@ export function choose(need: Need, features: Features, choice: RungChoice): Choi
     const obstacle = obstacleOf(rung, need, features, choice)
     if (obstacle === undefined) {
       const passed = Object.entries(reasons).filter(([, why]) => why.includes('missing'))
-      return { rung, notes: passed.map(([name, why]) => `rung ${name} was passed over: ${why}`) }
+      const notes = passed.map(([name, why]) => `rung ${name} was passed over: ${why}`)
+      return { rung, notes: [...notes, ...detour(rung, features)] }
     }
     reasons[rung] = obstacle
   }

@@ -23,7 +23,7 @@ import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import type { OpenLayers } from './layers.js'
 import { checkHere } from './options.js'
-import { type Base, type PlannedMount, planMount, planWarm, StageNeeded } from './plan-mount.js'
+import { type Base, needOf, type PlannedMount, planMount, planWarm, StageNeeded } from './plan-mount.js'
 import { Rootfs } from './rootfs.js'
 import type { Composition } from './rungs/rung.js'
 import type { MountSpec } from './spec.js'
@@ -62,7 +62,7 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
       mount = isUsual ? planWarm(host, base, spec) : planMount(host, base, spec, missing)
     } catch (error) {
       if (!(error instanceof StageNeeded) || base.stage.lease) throw error
-      yield* takeStage(host, here, base)
+      yield* takeStage(host, here, base, spec)
       continue
     }
     const { rung, composition, fills } = mount
@@ -81,8 +81,10 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
       if (tries <= planned.list.length && isElsewhere && reroot(base, planned, step)) continue
       // another mount may have met the same meanwhile
       const isNews = error instanceof MountError && host.rung === 'auto' && host.lacks(error)
-      if (isNews || (host.features !== features && error instanceof MountError && error.code === 'ENOSYS'))
-        continue
+      const isMissing =
+        isNews || (host.features !== features && error instanceof MountError && error.code === 'ENOSYS')
+      // what was visible for a moment is not made again another way
+      if (isMissing && !wasVisible(composition, error as MountError)) continue
       if (step && step.call === 'claim' && error instanceof MountError && error.code === 'EBUSY') {
         const claim = claimInTheWay(error)
         if (dropStale(claim, host.features.uniqueMountId)) continue
@@ -107,9 +109,13 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
   }
 }
 
+/** It failed after the attach, and was taken back. */
+const wasVisible = ({ plan }: Composition, { step }: MountError): boolean =>
+  plan.steps.slice(0, step).some(({ commits }) => commits)
+
 /** The lease of the staging namespace, for as long as the layers are open. */
-function* takeStage(host: Host, here: Here, { stage }: Base): Flow<void> {
-  const lease = yield* host.stage(here)
+function* takeStage(host: Host, here: Here, { stage, spec }: Base, mount: MountSpec): Flow<void> {
+  const lease = yield* host.stage(here, needOf(spec, mount))
   // planned again, it is another rung or none
   if (lease === undefined) return
   // another mount may have got one meanwhile

@@ -16,9 +16,9 @@ import type { OpenLayers } from './layers.js'
 import { type Look, planLook } from './look.js'
 import { layerOf, ungrouped } from './open.js'
 import { markShape } from './owner-mark.js'
-import { nothingKept, planMount } from './plan-mount.js'
+import { needOf, nothingKept, planMount } from './plan-mount.js'
 import { planDiscard } from './reap.js'
-import { imageCount, type MountSpec, type StackSpec } from './spec.js'
+import type { MountSpec, StackSpec } from './spec.js'
 import { assumedStage, assumedStaging, planUnstage, type Staging } from './staging.js'
 import { candidates, layerName, planTrees, type Seen } from './trees.js'
 
@@ -89,12 +89,7 @@ export function explainOverlay(
   const { stack, mount } = spec
   const features = withChanges(found, { mayMount: true })
   const notes = mayNotMount(found)
-  const need = {
-    idmap: stack.idmap !== undefined,
-    detached: mount.target === undefined,
-    images: imageCount(stack) > 0,
-    inside: mount.inside !== undefined,
-  }
+  const need = needOf(stack, mount)
   const { rung } = choose(need, features, rungChoice)
   const seen = assumeSeen(stack)
   const look = planLook(stack, features)

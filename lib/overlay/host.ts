@@ -10,7 +10,7 @@ import type { Idmap } from '../idmap.js'
 import type { Flow } from '../program/flow.js'
 import type { Plan } from '../program/plan.js'
 import type { Pool } from '../program/pool.js'
-import type { RungChoice } from './choose.js'
+import type { Need, RungChoice } from './choose.js'
 import type { FdBudget } from './fd-budget.js'
 import type { ImageCache } from './image-cache.js'
 import type { MappingLease } from './mappings.js'
@@ -71,10 +71,13 @@ export interface Host {
   /** the user namespace and the trees of a mapping, shared with others that use the same */
   mapping(idmap: Idmap): MappingLease
   /**
-   * the staging namespace of a mount namespace, made if it is not there; undefined if a call for it was refused, and
+   * the staging namespace of a mount namespace, made if it is not there; undefined if a call for it is missing, and
    * then the features lack it from now on
+   *
+   * @param need what it is for
+   * @throws RungError if a call was refused this time; what was asked for needs it
    */
-  stage(here: Here): Flow<StageLease | undefined>
+  stage(here: Here, need: Need): Flow<StageLease | undefined>
   /** takes fds over and closes them soon */
   discard(leftovers: Leftovers): void
   /** runs a plan that takes something down, and nobody waits for it */

@@ -161,7 +161,9 @@ export class LayerStack {
     const budgeted = kept ? fds : imageFds
     try {
       const here = host.here()
-      const stage = isStaged(own) ? yield* host.stage(here) : undefined
+      const stage = isStaged(own)
+        ? yield* host.stage(here, { idmap: spec.idmap !== undefined, ...need })
+        : undefined
       if (isStaged(own) && stage === undefined) {
         budget.giveBack(budgeted)
         return yield* LayerStack.openFlow(host, spec)

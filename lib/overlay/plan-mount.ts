@@ -9,7 +9,7 @@ import type { Features } from '../host/features.js'
 import { type Idmap, isMapped } from '../idmap.js'
 import type { Fragment } from '../program/plan.js'
 import type { Fill, Hole } from '../program/step.js'
-import { choose, isStaged, type RungName } from './choose.js'
+import { choose, isStaged, type Need, type RungName } from './choose.js'
 import type { Host, StageHold } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
 import { checkHere, optionNotes } from './options.js'
@@ -59,6 +59,16 @@ export const nothingKept = (): Kept => ({
 })
 
 type Shape = string | number
+
+/** What of a mount decides which rungs apply. */
+export const needOf = (stack: StackSpec, spec: Planned): Need => ({
+  idmap: (spec.idmap ?? stack.idmap) !== undefined,
+  detached: spec.target === undefined,
+  images: imageCount(stack) > 0,
+  inside: spec.inside !== undefined,
+  clone: stack.layers.length === 1 && spec.upperdir === undefined,
+  propagation: spec.propagation !== undefined,
+})
 
 /** What of a host the planning needs. */
 type Planner = Pick<Host, 'features' | 'rung'> & Partial<Pick<Host, 'mark'>>
@@ -128,17 +138,7 @@ function plan(
     kept.fragments.clear()
     kept.features = features
   }
-  const isMappedMount = (spec.idmap ?? stack.idmap) !== undefined
-  const { rung, notes } = choose(
-    {
-      idmap: isMappedMount,
-      detached: spec.target === undefined,
-      images: imageCount(stack) > 0,
-      inside: spec.inside !== undefined,
-    },
-    features,
-    choice,
-  )
+  const { rung, notes } = choose(needOf(stack, spec), features, choice)
   const staging = isStaged(rung) ? stage.lease?.staging : undefined
   if (isStaged(rung) && staging === undefined) throw new StageNeeded()
   const isOverlay = layers.list.length > 1 || spec.upperdir !== undefined

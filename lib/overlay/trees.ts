@@ -12,7 +12,15 @@ import type { Idmap } from '../idmap.js'
 import * as c from '../program/calls.js'
 import { cwd, held, type Plan, PlanBuilder } from '../program/plan.js'
 import type { Identity } from '../program/result.js'
-import { type FdArg, type HeldFd, type Slot, type Step, type Subject, statxField } from '../program/step.js'
+import {
+  type FdArg,
+  type HeldFd,
+  type MountAttrArg,
+  type Slot,
+  type Step,
+  type Subject,
+  statxField,
+} from '../program/step.js'
 import { outOfPeerGroup } from './attributes.js'
 import { commonParent, relativeTo } from './bytes.js'
 import type { MappingLease } from './mappings.js'
@@ -76,24 +84,37 @@ const notBelowNumbers = { ENOENT: 2, EAGAIN: 11, EXDEV: 18, ENOTDIR: 20, ELOOP: 
 const EBADF = 9
 
 /**
+ * Steps that make a clone with attributes: one call from Linux 6.15 on, and two before that, or where a filter does not
+ * know it yet. Both take the lock for writing as often.
+ */
+export const cloneWith = (
+  tree: Slot,
+  of: FdArg,
+  attributes: Partial<MountAttrArg>,
+  byAttr: boolean,
+  extra: c.Extra,
+): Step[] =>
+  byAttr
+    ? [c.cloneTreeAttr(tree, of, attributes, extra)]
+    : [c.cloneTree(tree, of, extra), c.mountSetattr(tree, attributes, extra)]
+
+/**
  * Steps that make a read-only clone, idmapped if there is a mapping.
  *
- * @param byAttr by one call, which is there from Linux 6.15 on; else for a tree that will be attached, which must not
- *   be shared: a clone is in the peer group of what it was cloned from, and what is mounted on one is seen on the other
+ * @param way `attached`: it will be, in the staging namespace, and must not be shared: a clone is in the peer group of
+ *   what it was cloned from, and what is mounted on one is seen on the other. Kernels that need that have no
+ *   open_tree_attr. `detached`: it never will
  */
 export function clonedTree(
   tree: Slot,
   of: FdArg,
   userns: FdArg | undefined,
-  byAttr: boolean,
+  way: 'attached' | { readonly detached: Pick<Features, 'openTreeAttr'> },
   extra: c.Extra,
 ): Step[] {
   const set = f.MOUNT_ATTR_RDONLY | (userns ? f.MOUNT_ATTR_IDMAP : 0)
-  if (byAttr) return [c.cloneTreeAttr(tree, of, { set, userns }, extra)]
-  return [
-    c.cloneTree(tree, of, extra),
-    c.mountSetattr(tree, { set, userns, propagation: outOfPeerGroup }, extra),
-  ]
+  if (way !== 'attached') return cloneWith(tree, of, { set, userns }, way.detached.openTreeAttr, extra)
+  return cloneWith(tree, of, { set, userns, propagation: outOfPeerGroup }, false, extra)
 }
 
 /** What the plan of the trees is made for. */
@@ -133,9 +154,10 @@ export function planTrees(input: TreesInput): TreesPlan {
   }
   // overlay takes the caller's own directories where it is made in the caller's namespace
   const wantsTrees = idmap !== undefined || staging !== undefined
+  const way = staging ? 'attached' : { detached: features }
   const made: Slot[] = []
   const clone = (tree: Slot, of: FdArg, subject: Subject) => {
-    b.add(...clonedTree(tree, of, idmap && namespace(), staging === undefined, { subject }))
+    b.add(...clonedTree(tree, of, idmap && namespace(), way, { subject }))
     made.push(tree)
   }
   const layers = new Map<number, { slot: Slot; report: Step }>()

@@ -34,6 +34,7 @@ import { ancestors, commonParent, relativeTo } from './bytes.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
 import { idsOnDisk, mappedIds, type Owner, ownerOnDisk } from './owner.js'
 import type { Planned } from './spec.js'
+import { cloneWith } from './trees.js'
 
 export interface Upper {
   readonly upper: Slot
@@ -191,7 +192,7 @@ function carriedUpper(
     const isPrivate = carried === 'private' && { propagation: outOfPeerGroup }
     if (idmapped || isPrivate) b.add(c.mountSetattr(tree, { ...idmapped, ...isPrivate }, { subject }))
     b.always(c.close(tree))
-  } else b.add(c.cloneTreeAttr(tree, above, { ...idmapped }, { subject }))
+  } else b.add(...cloneWith(tree, above, { ...idmapped }, features.openTreeAttr, { subject }))
   b.always(c.close(above))
   const reopen = (name: string, path: Buffer, { expect }: Remembered): Slot => {
     const slot = b.slot(`carried ${name}`)

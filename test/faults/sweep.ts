@@ -183,17 +183,22 @@ const isUntrue = ({ step }: Site, errno: number): boolean =>
 const isAnswer = ({ plan }: Site, errno: number): boolean =>
   plan?.title === 'open mount' && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoName(errno))
 
-/** For the mounter the staged rungs are not there any more: so a filter is told from what passes. */
-const endsRung = ({ plan, phase }: Site, errno: number): boolean =>
-  phase === 'main' && plan?.title === 'set up staging' && ['EPERM', 'ENOSYS'].includes(errnoName(errno))
+/** What the set-up of the staging namespace says of the staged rungs: gone for good, or for this mount. */
+const rungLoss: Readonly<Record<string, string>> = { ENOSYS: 'at its first use', EPERM: 'this time' }
 
-const isMissingRung = (error: unknown, { made }: Site, errno: number): boolean =>
-  error instanceof RungError && error.message.includes(`${errnoName(errno)} at its first use: ${made.call}(`)
+const lossAt = ({ plan, phase }: Site, errno: number): string | undefined =>
+  phase === 'main' && plan?.title === 'set up staging' ? rungLoss[errnoName(errno)] : undefined
+
+const isMissingRung = (error: unknown, site: Site, errno: number): boolean => {
+  const loss = lossAt(site, errno)
+  const words = `${errnoName(errno)} ${loss}: ${site.made.call}(`
+  return loss !== undefined && error instanceof RungError && error.message.includes(words)
+}
 
 /** What is wrong with the error of a step that was made to fail. */
 const misnamed = (error: unknown, site: Site, errno: number): string | undefined => {
   if (error instanceof HandoverError && isAnswer(site, errno)) return undefined
-  if (endsRung(site, errno) && isMissingRung(error, site, errno)) return undefined
+  if (isMissingRung(error, site, errno)) return undefined
   if (!(error instanceof MountError)) return `not a MountError: ${error}`
   const { step, at } = site
   const wanted = `${errnoName(errno)} ${step?.call} ${at}`
@@ -263,8 +268,10 @@ const runCase = async (
   if (!remains) problems.push(...found.map((each) => `after the fault: ${each}`))
   closeStandIns()
   const again = await perform(operation, mounter)
-  const isOver = first !== undefined && endsRung(...first) && isMissingRung(again.error, ...first)
-  if (again.error && !isOver) problems.push(`and then: ${again.error}`)
+  const isOver = first !== undefined && lossAt(...first) === rungLoss['ENOSYS']
+  if (isOver !== (first !== undefined && isMissingRung(again.error, ...first)))
+    problems.push(`the rung is ${isOver ? 'still there' : 'gone'}: ${again.error}`)
+  else if (again.error && !isOver) problems.push(`and then: ${again.error}`)
   operation.left?.()
   await mounter.close()
   problems.push(...(await left()).map((each) => `left: ${each}`))

@@ -22,6 +22,7 @@ const since: Partial<Record<keyof Features, number>> = {
   uniqueMountId: 6.08,
   layersByFd: 6.13,
   openTreeAttr: 6.15,
+  detachedLayers: 6.15,
 }
 const [major = 0, minor = 0] = release().split('.').map(Number)
 const version = major + minor / 100
@@ -115,7 +116,8 @@ t.test('a plain user; rights that are given up', async (t) => {
 
 /** features.ts over such an addon: what is mocked is so for the module that is imported, not for those below it. */
 const mocked = async (t: Test, mocks: Record<string, unknown>) => {
-  const below = ['../../lib/host/overlay-context.js', '../../lib/host/user-namespace.js']
+  const names = ['detached-layers', 'overlay-context', 'user-namespace']
+  const below = names.map((name) => `../../lib/host/${name}.js`)
   const modules = await Promise.all(
     below.map(async (file) => [file, await t.mockImport<object>(file, mocks)] as const),
   )
@@ -155,7 +157,11 @@ const kernelOf = (answers: Answers) => {
     fchdir: answer('fchdir', EBADF),
     fsopen: opening('fsopen', 900),
     openat2: opening('openat2', 901),
-    fsmount: answer('fsmount', EINVAL),
+    fsmount: (_fs: number, flags: number) => {
+      if (flags !== f.FSMOUNT_CLOEXEC) return answers.fsmount ?? EINVAL
+      open.add(902)
+      return 902
+    },
     moveMount: answer('moveMount', EINVAL),
     umount: answer('umount', EINVAL),
     close: (fd: number) => (open.delete(fd) ? 0 : EBADF),
@@ -184,6 +190,7 @@ const kernelOf = (answers: Answers) => {
 const all: Features = {
   openTree: true,
   openTreeAttr: true,
+  detachedLayers: true,
   mountSetattr: true,
   openat2: true,
   uniqueMountId: true,
@@ -241,7 +248,10 @@ const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
   ['no /proc', { 'user namespace': ENOENT }, {}, {}],
   ['a plain user, and no /proc', { ...plain, 'user namespace': ENOENT }, { ...notKnown, mayMount: false },
     { ...untried, mayMount: noRight, appendLayers: inferred, layersByFd: inferred, initialUserNamespace: 'taken to be so: /proc is not mounted' }],
-  ['a filter of open_tree_attr', { openTreeAttr: EPERM }, { openTreeAttr: false }, { openTreeAttr: filtered('open_tree_attr') }],
+  ['a filter of open_tree_attr', { openTreeAttr: EPERM, create: 0 }, { openTreeAttr: false },
+    { openTreeAttr: filtered('open_tree_attr'), detachedLayers: 'tried, since there is no open_tree_attr to tell it by' }],
+  ['the same on 6.14', { openTreeAttr: EPERM }, { openTreeAttr: false, detachedLayers: false },
+    { openTreeAttr: filtered('open_tree_attr'), detachedLayers: 'EINVAL: tried with two detached mounts' }],
   ['a filter of fsopen', { fsopen: EPERM }, { ...notKnown, fsContext: false, appendLayers: false, layersByFd: false },
     { fsContext: filtered('fsopen'), ...untriedFor(filtered('fsopen')) }],
   ['a filter of fsmount', { fsmount: EPERM }, { fsContext: false }, { fsContext: filtered('fsmount') }],
@@ -259,6 +269,8 @@ const table: [string, Answers, Partial<Features>, Features['reasons']][] = [
     { ...untried, mayMount: noRight, openTreeAttr: absent('open_tree_attr'), appendLayers: 'not tried: the process may not mount', layersByFd: 'not tried: the process may not mount' }],
 ] // biome-ignore format: a table
 
+const noPathFds = 'overlay takes no O_PATH fds, which came before layers of detached mounts'
+
 t.test('other kernels', async (t) => {
   for (const [name, answers, differing, reasons] of table) {
     const { binding, open } = kernelOf(answers)
@@ -271,7 +283,15 @@ t.test('other kernels', async (t) => {
       '../../lib/host/erofs.js': { probeImages: () => ({ there: true }) },
     }
     const { features: probe } = await mocked(t, mocks)
-    t.same(probe(), { ...all, ...differing, reasons }, name)
+    const isOlder = answers.openTreeAttr === ENOSYS
+    const why = differing.mayMount === false ? 'not tried: the process may not mount' : noPathFds
+    const older = isOlder ? { detachedLayers: why } : {}
+    const found = { ...probe() }
+    t.same(
+      found,
+      { ...all, ...(isOlder && { detachedLayers: false }), ...differing, reasons: { ...reasons, ...older } },
+      name,
+    )
     t.equal(open.size, 0, `${name}: nothing is left open`)
   }
 })

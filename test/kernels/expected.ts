@@ -23,6 +23,7 @@ export const since = {
   appendLayers: '6.7',
   layersByFd: '6.13',
   openTreeAttr: '6.15',
+  detachedLayers: '6.15',
   uniqueMountId: '6.8',
   overlayOptions: '6.5',
   erofsImages: '6.12',
@@ -30,7 +31,7 @@ export const since = {
 
 /** What each rung needs of these, by docs/kernel-features.md. */
 export const needs: Readonly<Record<RungName, readonly (keyof typeof since)[]>> = {
-  'detached-tree': ['openTreeAttr', 'appendLayers', 'layersByFd'],
+  'detached-tree': ['detachedLayers', 'appendLayers', 'layersByFd'],
   direct: ['appendLayers'],
   staged: ['appendLayers'],
   'staged-classic': [],

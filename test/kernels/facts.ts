@@ -15,6 +15,7 @@ const names = [
   'appendLayers',
   'layersByFd',
   'openTreeAttr',
+  'detachedLayers',
   'uniqueMountId',
   'overlayOptions',
   'erofsImages',

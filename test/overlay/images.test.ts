@@ -73,7 +73,7 @@ t.test('kernels without: an error that names the feature, before anything is ope
   const rung = { code: 'ERR_OVERLAYFD_RUNG' }
   t.throws(() => explain(options, { features: kernels['6.13'] }), {
     ...rung,
-    message: /direct: openTreeAttr is missing \(ENOSYS.*\); erofs images as layers need Linux 6\.15/,
+    message: /direct: detachedLayers is missing \(.*\); erofs images as layers need Linux 6\.15/,
   })
   const reasons = { erofsImages: 'ENODEV: the kernel has no erofs' }
   const features = { ...kernels['6.18'], erofsImages: false, reasons }

@@ -12,6 +12,7 @@ const options = [...probedOptions, ...selinuxOptions]
 const newest: Features = {
   openTree: true,
   openTreeAttr: true,
+  detachedLayers: true,
   mountSetattr: true,
   openat2: true,
   uniqueMountId: true,
@@ -41,7 +42,7 @@ export const lacking = (
 const without = (unknown: RegExp) => options.filter((option) => !unknown.test(option))
 const linux6_13 = lacking(
   newest,
-  { openTreeAttr: absent },
+  { openTreeAttr: absent, detachedLayers: 'overlay takes no O_PATH fds' },
   { layersByFd: 'directory', overlayOptions: without(/^fsync|override_creds$/) },
 )
 const linux6_7 = lacking(linux6_13, {

@@ -8,6 +8,7 @@ import * as c from '../../program/calls.js'
 import { PlanBuilder } from '../../program/plan.js'
 import type { FdArg } from '../../program/step.js'
 import { msAtimes, outOfPeerGroup } from '../attributes.js'
+import { cloneWith } from '../trees.js'
 import { createSteps } from '../upper.js'
 import { usernsSteps } from '../userns.js'
 import { attachSteps } from './fs-context.js'
@@ -40,8 +41,7 @@ export function planClone(
   // what is mounted for an image is in no peer group
   const propagation = isImage ? 0 : outOfPeerGroup
   const attributes = { set: set | (userns ? f.MOUNT_ATTR_IDMAP : 0), clear, propagation, userns }
-  if (byAttr) b.add(c.cloneTreeAttr(mount, fd, attributes, { subject }))
-  else b.add(c.cloneTree(mount, fd, { subject }), c.mountSetattr(mount, attributes, { subject }))
+  b.add(...cloneWith(mount, fd, attributes, byAttr, { subject }))
   const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
   b.add(identity)
   const outputs = attachSteps(b, mount, input)

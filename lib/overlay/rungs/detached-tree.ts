@@ -8,10 +8,10 @@
  *   a mapping used once       a tree made for it, layers by name relative to it; the tree is handed out,
  *                             to be closed together with others (each close waits for a grace period)
  */
-import * as f from '../../flags.js'
 import * as c from '../../program/calls.js'
 import { statxField } from '../../program/step.js'
 import { lowersByName } from '../layers.js'
+import { clonedTree } from '../trees.js'
 import { planClone } from './clone.js'
 import { ownLowers, planContext } from './fs-context.js'
 import { type Composition, cachedFragment, type Output, type RungInput } from './rung.js'
@@ -38,8 +38,7 @@ export function plan(input: RungInput): Composition {
         for (const [i, { root }] of layers.groups.entries()) {
           const subject = layers.list.find(({ group }) => group === i)?.subject
           if (subject === undefined) continue
-          const attributes = { set: f.MOUNT_ATTR_IDMAP | f.MOUNT_ATTR_RDONLY, userns: userns() }
-          b.add(c.cloneTreeAttr(trees[i]!, root, attributes, { subject }))
+          b.add(...clonedTree(trees[i]!, root, userns(), { detached: features }, { subject }))
           if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) continue
           const remember = [{ field: statxField.mountId, register: mounts[i]! }]
           b.add(c.statxFd(trees[i]!, features.uniqueMountId, { remember }))

@@ -112,7 +112,9 @@ export function carriedSteps(
     const subject = layers.list.find(({ group }) => group === i)?.subject
     // a group whose layers were all renamed has none left
     if (subject === undefined) continue
-    b.add(...clonedTree(tree, layers.groups[i]!.root, isMapped ? userns() : undefined, false, { subject }))
+    b.add(
+      ...clonedTree(tree, layers.groups[i]!.root, isMapped ? userns() : undefined, 'attached', { subject }),
+    )
     b.always(c.close(tree))
     places.push(tree)
     if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) continue
