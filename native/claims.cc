@@ -89,6 +89,14 @@ void SettleClaim(uint64_t claim, const ClaimedMount& mount) {
   it->second.mount = mount;
 }
 
+void LocateClaim(uint64_t claim, uint64_t mount_namespace) {
+  Registry& shared = Shared();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  const auto it = shared.claims.find(claim);
+  if (it == shared.claims.end() || !it->second.settled) return;
+  if (it->second.mount.mount_namespace == 0) it->second.mount.mount_namespace = mount_namespace;
+}
+
 uint64_t ClaimMount(const ClaimedMount& mount, const std::vector<Inode>& inodes) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);

@@ -16,8 +16,11 @@
 using Inode = std::pair<uint64_t, uint64_t>;  // its device, and its number there
 
 struct ClaimedMount {
-  uint64_t id, device, mount_namespace;
+  uint64_t id, device;
+  uint64_t mount_namespace;  // as lib/ numbers them; 0 until that is known
 };
+// Numbers from here on are of namespaces that were visited: this and the namespace's own id.
+constexpr uint64_t kFirstElsewhere = uint64_t{1} << 52;
 
 // A new claim, without directories.
 uint64_t OpenClaim(const void* owner);
@@ -29,6 +32,8 @@ struct ClaimInTheWay {
 ClaimInTheWay AddToClaim(uint64_t claim, uint64_t device, uint64_t inode);
 // What the claim is for from now on. A device is one mount's at a time: whoever had it is gone.
 void SettleClaim(uint64_t claim, const ClaimedMount& mount);
+// In which namespace its mount is, if that was not known.
+void LocateClaim(uint64_t claim, uint64_t mount_namespace);
 // The claim of a mount that is attached already, with these directories as far as no other claim
 // has them: the one that there is for this mount, or a new one.
 uint64_t ClaimMount(const ClaimedMount& mount, const std::vector<Inode>& inodes);

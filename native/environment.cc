@@ -105,6 +105,7 @@ void Environment::Drain(Pool* pool, std::shared_ptr<Job> job) {
 }
 
 void Environment::Append(Job* job, std::vector<uint32_t>* words) {
+  job->LocateMount();
   ProgramResult& result = job->result;
   const size_t begin = words->size();
   const uint32_t head[] = {0,

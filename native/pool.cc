@@ -11,11 +11,22 @@
 
 Job::~Job() {
   if (!ran && program) program->Drop();
+  LocateMount();
   for (const int fd : result.outputs) {
     if (fd >= 0) sys_close(fd);
   }
   // A claim of a failure is somebody else's.
   if (result.status == ProgramStatus::kDone && result.claim != 0) AbandonClaim(result.claim);
+}
+
+// Before JS has the result: it may come to be terminated with it in hand, and then nobody else says
+// where to look for the mount.
+void Job::LocateMount() const {
+  if (!result.elsewhere) return;
+  for (const int fd : result.outputs) {
+    const long id = fd < 0 ? -1 : sys_mount_namespace_id(fd);
+    if (id > 0) LocateClaim(result.claim, kFirstElsewhere + static_cast<uint64_t>(id));
+  }
 }
 
 Pool::Pool(PoolOptions options) : options_(std::move(options)) {}

@@ -49,6 +49,10 @@ struct Job {
   Job& operator=(const Job&) = delete;
   // Whoever drops a job drops its fds: a result that JS never saw, inputs that were never used.
   ~Job();
+
+  // Of a mount that was made inside another namespace: which one that is, by the fd of it that the
+  // result brings.
+  void LocateMount() const;
 };
 
 struct PoolOptions {

@@ -349,9 +349,12 @@ class Run {
   // What the program hands out.
   void Finish() {
     result_.claim = handed_claim_ = claim_;
-    // Which one that is, lib/ knows.
+    // Which one that is, is to be asked of an fd.
     if (elsewhere_) mount_.mount_namespace = 0;
-    if (claim_ != 0 && committed_) SettleClaim(claim_, mount_);
+    if (claim_ != 0 && committed_) {
+      SettleClaim(claim_, mount_);
+      result_.elsewhere = elsewhere_;
+    }
     for (const uint32_t slot : header_.outputs) {
       result_.outputs.push_back(slots_[slot]);
       slots_[slot] = -1;

@@ -90,6 +90,7 @@ struct ProgramResult {
   std::vector<uint32_t> timings;  // step, nanoseconds, their upper half, 0; ...
   std::string log;                // lines of the fs context, as read
   bool stranded = false;          // the thread could not be brought home
+  bool elsewhere = false;         // its claim is of a mount in another namespace than the thread's
   uint64_t claim = 0;             // of a success: the program's own; of EBUSY: the one in the way
 };
 

@@ -106,12 +106,6 @@ long StatmountIn(uint64_t mount_namespace_id, uint64_t mount_id, uint64_t mask, 
   return sys_statmount(&request.request, out.data, out.size);
 }
 
-long MountNamespaceId(int fd) {
-  uint64_t id = 0;
-  const long status = sys_call(SYS_ioctl, fd, NS_GET_MNTNS_ID, &id);
-  return status < 0 ? status : static_cast<long>(id);
-}
-
 long CopyStatfs(long status, const struct statfs& from, StatfsNumbers to) {
   if (status < 0) return status;
   int64_t fsid = 0;
@@ -190,7 +184,7 @@ const Binding kBindings[] = {
     {"statx", Bind<Statx>},
     {"statmount", Bind<Statmount>},
     {"statmountIn", Bind<StatmountIn>},
-    {"mountNamespaceId", Bind<MountNamespaceId>},
+    {"mountNamespaceId", Bind<sys_mount_namespace_id>},
     {"fstatfs", Bind<Fstatfs>},
     {"statfs", Bind<Statfs>},
     {"setns", Bind<sys_setns>},

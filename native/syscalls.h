@@ -141,6 +141,13 @@ inline long sys_statmount(const uapi::mnt_id_req* request, void* out, size_t siz
   return sys_call(SYS_statmount, request, out, size, 0);
 }
 
+// since Linux 6.11; of an fd of a mount namespace, its own id, which is never used again
+inline long sys_mount_namespace_id(int fd) {
+  uint64_t id = 0;
+  const long status = sys_call(SYS_ioctl, fd, NS_GET_MNTNS_ID, &id);
+  return status < 0 ? status : static_cast<long>(id);
+}
+
 // Data longer than 4095 bytes is cut without an error.
 inline long sys_mount(const char* source, const char* target, const char* type, unsigned long flags,
                       const void* data) {

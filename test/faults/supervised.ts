@@ -13,6 +13,14 @@ import type { SystemCall } from './errnos.js'
 
 const socket = Number(process.env['OVERLAYFD_FAULTS'] ?? -1)
 
+/** Makes the program, in a directory; its path. */
+export const compileSupervisor = (dir: string): string => {
+  const supervisor = join(dir, 'supervisor')
+  const source = fileURLToPath(new URL('supervisor.c', import.meta.url))
+  execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', supervisor, source])
+  return supervisor
+}
+
 /**
  * True below the supervisor. Elsewhere the file is run again below it, its output being this process's own, and then
  * there is nothing left to do.
@@ -21,9 +29,7 @@ export const isSupervised = (url: string): boolean => {
   if (socket >= 0) return true
   const dir = mkdtempSync(join(tmpdir(), 'overlayfd-faults-'))
   try {
-    const supervisor = join(dir, 'supervisor')
-    const source = fileURLToPath(new URL('supervisor.c', import.meta.url))
-    execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', supervisor, source])
+    const supervisor = compileSupervisor(dir)
     const args = [process.execPath, ...process.execArgv, fileURLToPath(url)]
     // one arena: where malloc(3) shrinks another, it reads a file of /proc first, once in a process
     const env = { ...process.env, MALLOC_ARENA_MAX: '1' }

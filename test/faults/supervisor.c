@@ -8,6 +8,10 @@
  *
  *   arm                            from now on, calls of threads whose name begins with "ofd-" are written down
  *   arm NAME INDEX CALL ERRNO ...  and the INDEX-th (from 0) of threads called NAME fails, if it is a CALL
+ *   arm NAME INDEX CALL hold       the INDEX-th CALL of those threads is held: an unasked message "held" says so
+ *   release TID                    lets go what is held when thread TID waits for something with a time limit, as one
+ *                                  does that ends and waits for others; of thread 0: now. No answer
+ *   pass                           lets it go now; answers "asleep" when the thread that made it waits for work
  *   report                         no more; answers a line a call: NAME TID CALL ARGUMENT ERRNO (0: let through)
  *   calls                          the names of the list
  *
@@ -21,6 +25,7 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
@@ -35,6 +40,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* what older headers lack */
@@ -74,6 +80,7 @@ static const struct {
 #undef CALL
 };
 enum { kCalls = sizeof calls / sizeof *calls, kNameSize = 16, kMost = 16384, kMessage = 1 << 20 };
+enum { kHold = -1, kPatience = 20 /* seconds */ };
 
 struct fault {
   char thread[kNameSize];
@@ -89,6 +96,13 @@ static struct fault faults[16];
 static int fault_count, made_count, armed, spare;
 static struct made made[kMost];
 static char message[kMessage];
+
+/* what is held: the call's id, its thread; whom it is held for, until then; and a thread that is to fall asleep */
+static struct {
+  unsigned long long id;
+  int tid, waiter, sleeper;
+  time_t patient_until;
+} held;
 
 static void die(const char* what) {
   fprintf(stderr, "supervisor: %s: %s\n", what, strerror(errno));
@@ -184,22 +198,28 @@ static void name_of(int tid, char name[kNameSize]) {
   name[size > 0 ? size : 0] = 0;
 }
 
-/* The errno that a call is to answer, or 0; an owned thread's is written down. */
+/* The errno that a call is to answer, or 0, or kHold; an owned thread's is written down. */
 static int judge(const struct seccomp_notif* asked) {
   struct made one = {.tid = (int)asked->pid, .call = call_by_number(asked->data.nr),
                      .argument = (int)asked->data.args[0]};
   if (!armed || one.call < 0 || made_count == kMost) return 0;
   name_of(one.tid, one.thread);
   if (strncmp(one.thread, "ofd-", 4) != 0) return 0;
-  int index = 0;
-  for (int i = 0; i < made_count; i++) index += strcmp(made[i].thread, one.thread) == 0;
+  int index = 0, nth = 0;
+  for (int i = 0; i < made_count; i++) {
+    if (strcmp(made[i].thread, one.thread) != 0) continue;
+    index++;
+    nth += made[i].call == one.call;
+  }
   for (int i = 0; i < fault_count; i++) {
     const struct fault* f = &faults[i];
-    if (f->index == index && f->call == one.call && strcmp(f->thread, one.thread) == 0)
-      one.error = f->error;
+    if (f->call != one.call || strcmp(f->thread, one.thread) != 0) continue;
+    if (f->index == (f->error == kHold ? nth : index)) one.error = f->error;
   }
+  const int error = one.error;
+  if (error == kHold) one.error = 0;
   made[made_count++] = one;
-  return one.error;
+  return error;
 }
 
 static void take_out(int listener, const struct seccomp_notif* asked) {
@@ -209,7 +229,43 @@ static void take_out(int listener, const struct seccomp_notif* asked) {
   if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd) < 0 && errno != ENOENT) die("NOTIF_ADDFD");
 }
 
-static void answer_call(int listener) {
+static void let_go(int listener) {
+  struct seccomp_notif_resp answer = {.id = held.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+  if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer) < 0 && errno != ENOENT) die("NOTIF_SEND");
+  held.id = 0;
+  held.waiter = 0;
+}
+
+/* Whether a thread waits on a condition, with a time limit or without; one that is gone waits for nothing. */
+static int waits(int tid, int limited) {
+  char path[48], text[160];
+  unsigned long long operation, limit;
+  int number;
+  snprintf(path, sizeof path, "/proc/%d/syscall", tid);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  if (size <= 0) return !limited;
+  text[size] = 0;
+  if (sscanf(text, "%d %*x %llx %*x %llx", &number, &operation, &limit) != 3) return 0;
+  return number == SYS_futex && (operation & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET && (limit != 0) == limited;
+}
+
+/* What was waited for may have come; answers how long the next look may wait. */
+static int look(int listener, int control) {
+  if (held.id != 0 && held.waiter != 0) {
+    const int is_late = time(NULL) > held.patient_until;
+    if (is_late) fprintf(stderr, "supervisor: thread %d never waited\n", held.waiter);
+    if (is_late || waits(held.waiter, 1)) let_go(listener);
+  }
+  if (held.sleeper != 0 && waits(held.sleeper, 0)) {
+    held.sleeper = 0;
+    send(control, "asleep\n", 7, MSG_NOSIGNAL);
+  }
+  return (held.id != 0 && held.waiter != 0) || held.sleeper != 0 ? 1 : -1;
+}
+
+static void answer_call(int listener, int control) {
   struct seccomp_notif asked;
   memset(&asked, 0, sizeof asked);
   if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0) {
@@ -218,6 +274,12 @@ static void answer_call(int listener) {
   }
   struct seccomp_notif_resp answer = {.id = asked.id};
   const int error = judge(&asked);
+  if (error == kHold) {
+    held.id = asked.id;
+    held.tid = (int)asked.pid;
+    if (send(control, "held\n", 5, MSG_NOSIGNAL) != 5) let_go(listener);
+    return;
+  }
   if (error == 0) {
     answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
   } else {
@@ -241,7 +303,7 @@ static size_t arm(char* words) {
     snprintf(f->thread, sizeof f->thread, "%s", thread);
     f->index = atoi(index);
     f->call = call_by_name(call);
-    f->error = atoi(error);
+    f->error = strcmp(error, "hold") == 0 ? kHold : atoi(error);
   }
   armed = 1;
   return (size_t)snprintf(message, sizeof message, "armed");
@@ -265,12 +327,25 @@ static size_t list(void) {
   return size;
 }
 
-static int answer_program(int control) {
+static int answer_program(int listener, int control) {
   char asked[4096];
   const ssize_t size = recv(control, asked, sizeof asked - 1, 0);
   if (size <= 0) return 0;
   asked[size] = 0;
   size_t length;
+  if (strncmp(asked, "release ", 8) == 0) {
+    held.waiter = atoi(asked + 8);
+    if (held.id != 0 && held.waiter == 0) let_go(listener);
+    held.patient_until = time(NULL) + kPatience;
+    return 1;
+  }
+  if (strcmp(asked, "pass") == 0) {
+    held.sleeper = held.tid;
+    if (held.id != 0) let_go(listener);
+    return 1;
+  }
+  /* nothing is held from one case to the next */
+  if (held.id != 0) let_go(listener);
   if (strncmp(asked, "arm", 3) == 0) {
     length = arm(asked + 3);
   } else if (strcmp(asked, "report") == 0) {
@@ -321,11 +396,11 @@ int main(int count, char** arguments) {
   ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, together);
   struct pollfd waited[2] = {{listener, POLLIN, 0}, {ends[0], POLLIN, 0}};
   for (;;) {
-    if (poll(waited, 2, -1) < 0 && errno != EINTR) die("poll");
-    if (waited[0].revents & POLLIN) answer_call(listener);
+    if (poll(waited, 2, look(listener, ends[0])) < 0 && errno != EINTR) die("poll");
+    if (waited[0].revents & POLLIN) answer_call(listener, ends[0]);
     /* nobody is under the filter any more */
     if (waited[0].revents & (POLLHUP | POLLERR)) break;
-    if ((waited[1].revents & (POLLIN | POLLHUP)) && !answer_program(ends[0])) waited[1].fd = -1;
+    if ((waited[1].revents & (POLLIN | POLLHUP)) && !answer_program(listener, ends[0])) waited[1].fd = -1;
   }
   int status;
   if (waitpid(child, &status, 0) < 0) die("waitpid");

@@ -23,6 +23,7 @@ const container = ({ base }, name = 'c') => ({
 export const targets = {
   mount: ['c/rootfs'],
   'own mapping': ['c/rootfs'],
+  move: ['c/rootfs', 'c/moved'],
   detached: ['c/rootfs'],
   many: ['a/rootfs', 'b/rootfs'],
   group: ['group', 'group/a', 'group/b'],
@@ -65,6 +66,20 @@ export const lives = {
     const stack = await mounter.open({ lowerdir, idmap })
     return async () => {
       const rootfs = await stack.mount({ ...container(place), idmap: other })
+      await made(rootfs)
+      await rootfs.unmount()
+      await stack.close()
+      await mounter.trim()
+    }
+  },
+  async move({ mounter, place, made }) {
+    const { lowerdir, idmap } = place
+    const moved = join(place.base, 'c/moved')
+    mkdirSync(moved, { recursive: true })
+    const stack = await mounter.open({ lowerdir, idmap })
+    const rootfs = await stack.mount(container(place))
+    return async () => {
+      await rootfs.moveTo(moved)
       await made(rootfs)
       await rootfs.unmount()
       await stack.close()

@@ -19,7 +19,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { environment, root } from '../support/child.js'
+import { environment } from '../support/child.js'
 import { isOfPlan, parseStrace, type Syscall } from '../support/strace.js'
 import type { Place } from './lives.mjs'
 
@@ -39,6 +39,8 @@ export interface Life {
   readonly place: Place
   /** for temporary files */
   readonly tmp: string
+  /** program.mjs and all that it loads */
+  readonly program: string
 }
 
 export interface Led {
@@ -58,7 +60,6 @@ export interface Led {
 /** Marks a process and what it starts, in its environment. */
 export const markName = 'OVERLAYFD_KILL_SWEEP'
 
-const program = join(root, 'test/kills/program.mjs')
 const KILLED = /^(\d+)(?:<.*?>)? +\+\+\+ killed by SIGKILL/gm
 /** nothing here takes longer than a moment; this is for what hangs */
 const patience = 60_000
@@ -77,7 +78,7 @@ const tidsOf = (pid: number, thread: string): string[] =>
 
 /** Leads a life under strace, with arguments for it; `thread`: of these threads alone. */
 export const lead = async (
-  { name, place, tmp }: Life,
+  { name, place, tmp, program }: Life,
   inject: readonly string[] = [],
   thread?: string,
 ): Promise<Led> => {

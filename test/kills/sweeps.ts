@@ -4,29 +4,20 @@
  * next process takes down what is there and leads the same life in the same place to its end; and then the file
  * system below is free, which it would not be if a namespace, a tree or a superblock were kept anywhere on the machine.
  *
- * That last question is asked with O_EXCL of the block device, which is EBUSY while it is mounted in any mount namespace,
- * attached or not. The next process is this one.
+ * The next process is this one.
  */
-import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  constants,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { binding } from '../../lib/binding.js'
 import * as api from '../../lib/index.js'
 import { cString } from '../../lib/path.js'
+import { bundle } from '../support/bundle.mjs'
+import { root } from '../support/child.js'
+import { type Disk, diskPrograms, makeDisk } from '../support/disk.js'
+import { startHolder } from '../support/holder.js'
 import { isBelow, mounts } from '../support/mountinfo.js'
 import { all, privileged, programs } from '../support/needs.js'
 import { setXattrs, ways } from '../support/rungs.js'
@@ -54,43 +45,6 @@ const until = async <T>(look: () => T, isDone: (seen: T) => boolean, ms = 20_000
   }
 }
 
-/** A file system of its own on a loop device, mounted for one case at a time. */
-interface Disk {
-  readonly dir: string
-  mount(): void
-  /** takes it away; what still holds it, in words */
-  unmount(): Promise<string>
-}
-
-const makeDisk = (t: Test, area: Scratch): Disk => {
-  const [image, dir] = [area.path('disk.img'), area.mkdir('disk')]
-  command('truncate', '-s', '64M', image)
-  command('mkfs.ext4', '-q', '-F', '-m', '0', '-O', '^has_journal', image)
-  const device = command('losetup', '--find', '--show', image)
-  t.teardown(() => command('losetup', '--detach', device))
-  const isFree = (): string => {
-    try {
-      closeSync(openSync(device, constants.O_RDONLY | constants.O_EXCL))
-      return ''
-    } catch (error) {
-      return (error as NodeJS.ErrnoException).code ?? String(error)
-    }
-  }
-  return {
-    dir,
-    mount: () => void command('mount', '-n', device, dir),
-    async unmount() {
-      try {
-        command('umount', '-n', dir)
-      } catch (error) {
-        command('umount', '-n', '-l', dir)
-        return String(error)
-      }
-      return until(isFree, (found) => found === '')
-    },
-  }
-}
-
 /** What is there at a moment, in the namespace where the targets are. */
 const mountedBelow = (dir: string, pid: number | 'self') =>
   mounts(pid)
@@ -106,22 +60,6 @@ const processes = (mark: string): string[] =>
       return false
     }
   })
-
-/** A mount namespace of somebody else; the process that holds it. */
-const startHolder = async () => {
-  const child = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', 'echo; exec cat'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const ended = once(child, 'exit')
-  await once(child.stdout, 'data')
-  return {
-    pid: child.pid as number,
-    async end() {
-      child.kill('SIGKILL')
-      await ended
-    },
-  }
-}
 
 interface Way {
   readonly rung: api.RungName
@@ -275,7 +213,9 @@ const phases = /^0*1*0*$/
 const sweep = async (t: Test, area: Scratch, life: string, way: Way, disk: Disk): Promise<void> => {
   const mark = `${markName}=${process.pid}`
   const tmp = area.mkdir('tmp')
-  const lived = { name: life, tmp }
+  const program = area.path('program.mjs')
+  await bundle(join(root, 'test/kills/program.mjs'), program)
+  const lived = { name: life, tmp, program }
   let found: ReturnType<typeof pointsOf> | undefined
   const whileLed = await inPlace(life, way, disk, async (each) => {
     const led = await lead({ ...lived, place: each.place })
@@ -342,9 +282,9 @@ export const sweeps = (rung: api.RungName, names: readonly string[], idmapped = 
   const found = ways.find((way) => way.rung === rung)!
   const way: Way = idmapped ? found : { ...found, idmap: undefined, shift: 0 }
   for (const life of names) {
-    t.test(`${rung}: ${life}`, all(privileged, programs('strace', 'losetup', 'mkfs.ext4')), async (t) => {
+    t.test(`${rung}: ${life}`, all(privileged, programs('strace', ...diskPrograms)), async (t) => {
       const area = scratch(t)
-      const disk = makeDisk(t, area)
+      const disk = makeDisk(area)
       disk.mount()
       const [first] = area.layers(LAYERS, { base: disk.dir })
       chownSync(first!, top.uid, top.gid)

@@ -49,7 +49,7 @@ export interface Scratch {
   isFreed(dir: string): Promise<boolean>
 }
 
-interface Image {
+export interface Image {
   readonly dir: string
   readonly image: string
   readonly device: string
@@ -60,7 +60,8 @@ const command = (program: string, ...args: string[]): void => {
   execFileSync(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, PATH } })
 }
 
-const deviceOf = (dir: string): string =>
+/** The device that is mounted at a directory. */
+export const deviceOf = (dir: string): string =>
   mounts()
     .filter(({ target }) => target.equals(Buffer.from(dir)))
     .at(-1)
@@ -78,11 +79,11 @@ const backingFile = (device: string): string => {
 }
 
 /** A loop device frees itself with its last user (`mount -o loop` sets autoclear). */
-const isFreed = async ({ device, image }: Image, milliseconds = 3000): Promise<boolean> => {
+export const isFreed = async ({ device, image }: Image, milliseconds = 3000): Promise<boolean> => {
   const end = performance.now() + milliseconds
   while (backingFile(device) === basename(image)) {
     if (performance.now() > end) return false
-    await sleep(20)
+    await sleep(5)
   }
   return true
 }

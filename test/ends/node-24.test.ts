@@ -1,0 +1,4 @@
+/** Ends at every stage under Node 24: sweeps.ts. */
+import { sweeps } from './sweeps.js'
+
+sweeps('n24')

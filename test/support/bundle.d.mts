@@ -1,0 +1,1 @@
+export const bundle: (program: string, outfile: string) => Promise<void>
