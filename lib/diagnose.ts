@@ -214,6 +214,8 @@ const table: readonly Row[] = [
     about: /^target$/,
     causes: [cause.targetIsLink, cause.targetNotDirectory],
   },
+  // mount(2) makes the work directory too
+  { calls: ['mount'], codes: ['ENOSPC', 'EDQUOT'], causes: [cause.fullUpper] },
   {
     calls: ['move_mount', 'mount'],
     codes: ['ENOSPC'],
@@ -224,7 +226,7 @@ const table: readonly Row[] = [
   {
     calls: ['lsetxattr', 'fsconfig', 'mkdirat'],
     codes: ['ENOSPC', 'EDQUOT'],
-    causes: [() => 'the file system of upperdir is full'],
+    causes: [cause.fullUpper, () => 'the file system of upperdir is full'],
   },
   {
     calls: ['mkdirat', 'fchownat', 'fchmodat', 'lsetxattr'],

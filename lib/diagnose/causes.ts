@@ -235,6 +235,25 @@ export function readOnlyMount({ mount }: Case): string | undefined {
   return 'upperdir is on a read-only mount'
 }
 
+/** So little that a directory more may not have found room; what `create` made is gone again by now. */
+const few = { inodes: 8, bytes: 64 * 1024 }
+
+/** What the upper's file system has left, if that is little. Some count no inodes: then they say 0 of 0. */
+export function fullUpper({ mount }: Pick<Case, 'mount'>): string | undefined {
+  const there = mount?.upperdir && nearest(mount.upperdir)
+  if (there === undefined) return undefined
+  const { bavail, bsize, files, ffree } = statfsSync(there)
+  const hasInodes = files === 0 || ffree > few.inodes
+  if (bavail * bsize > few.bytes && hasInodes) return undefined
+  return `the file system of upperdir is full (${bavail} blocks and ${ffree} inodes are free)`
+}
+
+/** The path, or the nearest directory above it that is there. */
+function nearest(path: Buffer): Buffer | undefined {
+  const above = splitLast(path)
+  return existsSync(path) ? path : above && nearest(Buffer.from(above.parent))
+}
+
 export function onOverlay({ mount }: Case): string | undefined {
   if (fileSystemOf(mount?.upperdir) !== OVERLAY_MAGIC) return undefined
   return 'upperdir is on an overlay file system, which cannot be an upper'

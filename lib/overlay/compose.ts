@@ -8,7 +8,7 @@
  * the attach nothing is tried another way.
  */
 import { realpathSync } from 'node:fs'
-import { nameOf, otherMounts } from '../diagnose/causes.js'
+import { fullUpper, nameOf, otherMounts } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
 import { renderCall } from '../program/explain.js'
@@ -198,8 +198,10 @@ function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungN
     const readOnly = step.call === 'fstatfs'
     // a clone of the directory above both shows what is below a mount in it
     const apart = readOnly ? undefined : otherMounts({ mount: spec })
+    const full = readOnly ? fullUpper({ mount: spec }) : undefined
+    const why = full === undefined ? '' : `, because ${full}`
     const hint = readOnly
-      ? 'the kernel made the overlay read-only because it could not prepare the work directory; nothing was mounted'
+      ? `the kernel made the overlay read-only because it could not prepare the work directory${why}; nothing was mounted`
       : (apart ??
         `${step.subject ? nameOf(step.subject) : 'a directory'} was replaced by another directory meanwhile; nothing was mounted`)
     return new MountError({
