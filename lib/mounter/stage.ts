@@ -9,6 +9,7 @@
  *   under way  programs that take trees out of it; its fds outlive both
  */
 import { binding } from '../binding.js'
+import { diagnoseAttach } from '../diagnose.js'
 import { MountError, movedOn } from '../errors.js'
 import type { Leftovers, StageLease } from '../overlay/host.js'
 import { MappingCache } from '../overlay/mappings.js'
@@ -170,7 +171,7 @@ function* setUp(namespace: number): Flow<readonly number[]> {
     const { outputs } = yield { plan: planStaging(), pool, abortable: false }
     return outputs
   } catch (error) {
-    if (!(error instanceof UnexpectedError)) throw error
+    if (!(error instanceof UnexpectedError)) throw diagnoseAttach(error)
     const { step, index } = error
     const call = renderCall(step)
     throw new MountError({ errno: EINVAL, syscall: step.call, call, hint: chrooted, step: index })

@@ -113,7 +113,9 @@ const unescaped = (field: string): string =>
 
 /** Mounts of the hierarchy that has cpusets: `36 35 0:31 /root /target attributes … - cgroup source options`. */
 function cgroupMounts(mountinfo: string, version: 1 | 2): CgroupMount[] {
-  return mountinfo.split('\n').flatMap((line) => {
+  // of a hundred thousand mounts these are a few
+  const lines = mountinfo.split('\n').filter((line) => line.includes(' - cgroup'))
+  return lines.flatMap((line) => {
     const [mount = '', superblock = ''] = line.split(' - ')
     const [, , , root, target] = mount.split(' ')
     const [type, , options] = superblock.split(' ')
