@@ -25,7 +25,7 @@ export interface UnmountOptions {
    * When it resolves. `'namespace'` (default): when the mount has left the mount namespace; the superblock is
    * taken down behind it, which takes a grace period and, without `volatile`, a sync of the upper's whole file
    * system. `'teardown'`: when the superblock is gone, however long an open file, a working directory or a copy in
-   * another mount namespace keeps it.
+   * another mount namespace keeps it; at once where the mount was unmounted before.
    */
   wait?: 'namespace' | 'teardown'
 }

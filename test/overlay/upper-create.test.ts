@@ -363,3 +363,22 @@ t.test(
     await mounter.close()
   },
 )
+
+t.test('directories are made with the umask of when the threads were started', privileged, async (t) => {
+  const area = scratch(t)
+  const lowerdir = area.layers(1)
+  const mask = process.umask(0o027)
+  t.teardown(() => process.umask(mask))
+  const mounter = new Mounter()
+  t.teardown(() => mounter.close())
+  await mounter.ready()
+  const made = async (name: string) => {
+    const rootfs = await mounter.mount({ lowerdir, ...at(area, name), create: true })
+    await rootfs.unmount()
+    return mode(area.path('new', name))
+  }
+  process.umask(0o077)
+  t.equal(await made('then'), '750')
+  await mounter.close()
+  t.equal(await made('now'), '700', 'and those that come after them')
+})
