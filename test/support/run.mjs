@@ -6,10 +6,11 @@
  * and when root skipped anything: a privileged run must run everything. Outside of CI one reason is forgiven,
  * a program that is not installed (needs.ts), because nothing but Node and a compiler is promised to be enough.
  *
- * First it brings dist/ up to date, which the tests with child processes load.
+ * First it brings dist/ up to date, which the tests with child processes load. With OVERLAYFD_COVERAGE=1 it writes down
+ * what of lib/ was run, in all processes, for test/coverage/report.mjs.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -106,6 +107,23 @@ const refreshDist = () => {
   if (status !== 0) process.exit(1)
 }
 
+/** What the processes of a run write is summed every other second, or it would be some gigabytes. */
+const cover = async () => {
+  const { Collector } = await import('../coverage/collect.mjs')
+  const sum = join(root, 'build/coverage/sum')
+  const collector = new Collector(join(root, 'build/coverage/processes'), root)
+  rmSync(sum, { recursive: true, force: true })
+  mkdirSync(sum, { recursive: true })
+  const timer = setInterval(() => collector.poll(), 2000)
+  return {
+    env: { NODE_V8_COVERAGE: collector.dir },
+    end: () => {
+      clearInterval(timer)
+      console.log(`# coverage of ${collector.finish(join(sum, 'coverage-lib.json'))} processes`)
+    },
+  }
+}
+
 const main = async (files) => {
   process.chdir(root)
   try {
@@ -118,14 +136,17 @@ const main = async (files) => {
     process.exit(1)
   }
   refreshDist()
+  const coverage = process.env.OVERLAYFD_COVERAGE === '1' ? await cover() : undefined
   const tap = join(root, 'node_modules/tap/dist/esm/run.mjs')
   const child = spawn(process.execPath, [tap, '--reporter=tap', ...files], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...coverage?.env },
   })
   const output = follow((line) => console.log(line))
   const ended = new Promise((resolve) => child.once('close', resolve))
   for await (const line of createInterface({ input: child.stdout })) output.line(line)
   const status = await ended
+  coverage?.end()
   const result = output.end()
   for (const [reason, count] of result.skips) console.log(`skipped ${count}: ${reason}`)
   const found = complaints(result, {
