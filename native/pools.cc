@@ -9,6 +9,7 @@
 
 #include "environment.h"
 #include "exports.h"
+#include "runs.h"
 #include "syscalls.h"
 
 namespace {
@@ -130,8 +131,7 @@ Napi::Value Submit(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// submitAll(pool: number, runs: Uint8Array, words: number): void   each run is: job, program, words
-// of the fills, the fills
+// submitAll(pool: number, runs: Uint8Array, words: number): void   the runs: runs.h
 Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment* environment = Environment::Of(env);
@@ -146,17 +146,14 @@ Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
   const std::vector<uint32_t> words = Words(bytes.Data(), size * 4);
   std::vector<std::shared_ptr<Job>> jobs;
   for (size_t at = 0; at < words.size();) {
-    if (words.size() - at < 3 || words[at + 2] > words.size() - at - 3) {
-      return Refuse(env, "a run is cut off");
-    }
+    Run run;
+    if (!TakeRun(words, &at, &run)) return Refuse(env, "a run is cut off");
     auto job = std::make_shared<Job>();
-    job->id = words[at];
+    job->id = run.job;
     job->owner = static_cast<napi_env>(env);
-    job->program = environment->FindProgram(words[at + 1]);
+    job->program = environment->FindProgram(run.program);
     if (!job->program) return Refuse(env, "no such program");
-    const auto fills = words.begin() + static_cast<std::ptrdiff_t>(at) + 3;
-    job->fills.assign(fills, fills + words[at + 2]);
-    at += 3 + words[at + 2];
+    job->fills = std::move(run.fills);
     jobs.push_back(std::move(job));
   }
   environment->Submit(pool, std::move(jobs));

@@ -5,8 +5,12 @@
 //
 //   input: words of the program, seed of the answers, the program, what fills its holes
 //
+// With kRuns among the words of the program it is one that was kept, and what follows it are runs,
+// as submitAll takes them.
+//
 // What must hold of each run: one answer, no fd closed but the program's own and none twice, none
-// open afterwards but the outputs, no claim left.
+// open afterwards but the outputs, no claim left. Runs that are taken are, written anew, what was
+// given, and one that is refused ends behind the last word.
 #include "../../native/program.h"
 
 #include <fcntl.h>
@@ -22,12 +26,15 @@
 #include <vector>
 
 #include "../../native/claims.h"
+#include "../../native/runs.h"
 #include "../../native/uapi.h"
 #include "../../native/userns.h"
 
 namespace {
 
 constexpr int kFirstFd = 1 << 20;  // above what a process may have
+constexpr uint32_t kRuns = 1u << 31;
+constexpr size_t kMostRuns = 32;  // the rest is taken, but not run
 std::set<int> open_fds;
 int next_fd = kFirstFd;
 uint32_t answers = 0;  // 0: every call works, and finds zeros
@@ -68,18 +75,8 @@ long MakeFd() {
   return next_fd++;
 }
 
-// Runs the words as often as the addon would; false if they are no program.
-bool RunWords(std::vector<uint32_t> words, const std::vector<uint32_t>& fills, bool timed,
-              bool own_directory) {
-  const auto program = Program::Parse(std::move(words));
-  if (!program) return false;
-  // What Environment::TakeInputs lets through: fds that were handed out, each once.
-  for (const auto& input : program->header().inputs) {
-    if (input.second < kFirstFd || !open_fds.insert(input.second).second) {
-      open_fds.clear();
-      return false;
-    }
-  }
+// As the addon would run it.
+void RunOnce(Program* program, const std::vector<uint32_t>& fills, bool timed, bool own_directory) {
   // Somebody else has directories that the program may come upon, for good or until a moment later.
   const uint64_t others = OpenClaim(&fills);
   AddToClaim(others, 1, 2);
@@ -87,8 +84,8 @@ bool RunWords(std::vector<uint32_t> words, const std::vector<uint32_t>& fills, b
   const std::atomic<bool> abort{answers % 7 == 6};
   int answered = 0;
   ProgramResult result;
-  RunProgram(program.get(),
-             {fills, abort, own_directory, timed, program.get(), 1, [&](ProgramResult given, bool) {
+  RunProgram(program,
+             {fills, abort, own_directory, timed, program, 1, [&](ProgramResult given, bool) {
                 answered++;
                 result = std::move(given);
               }});
@@ -104,6 +101,37 @@ bool RunWords(std::vector<uint32_t> words, const std::vector<uint32_t>& fills, b
   DropClaim(others);
   if (!open_fds.empty()) Wrong("left open", *open_fds.begin());
   if (CountClaims() != 0) Wrong("claims left", static_cast<int>(CountClaims()));
+}
+
+// What Environment::TakeInputs lets through: fds that were handed out, each once.
+bool TakeInputs(const ProgramHeader& header) {
+  for (const auto& input : header.inputs) {
+    if (input.second < kFirstFd || !open_fds.insert(input.second).second) {
+      open_fds.clear();
+      return false;
+    }
+  }
+  return true;
+}
+
+// As submitAll does: all of them, or none.
+bool TakeRuns(const std::vector<uint32_t>& words, std::vector<Run>* runs) {
+  std::vector<uint32_t> again;
+  for (size_t at = 0; at < words.size();) {
+    const uint64_t begin = at;
+    Run run;
+    if (!TakeRun(words, &at, &run)) {
+      const bool has_head = begin + kRunHead <= words.size();
+      if (has_head && begin + kRunHead + words[begin + 2] <= words.size()) {
+        Wrong("refused, but whole", static_cast<int>(begin));
+      }
+      return false;
+    }
+    again.insert(again.end(), {run.job, run.program, static_cast<uint32_t>(run.fills.size())});
+    again.insert(again.end(), run.fills.begin(), run.fills.end());
+    runs->push_back(std::move(run));
+  }
+  if (again != words) Wrong("not the runs that were given", static_cast<int>(again.size()));
   return true;
 }
 
@@ -218,12 +246,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<uint32_t> words(size / 4);
   if (words.size() < 2) return -1;
   memcpy(words.data(), data, words.size() * 4);
-  const size_t program = std::min<size_t>(words[0], words.size() - 2);
+  const size_t size_of_program = std::min<size_t>(words[0] & ~kRuns, words.size() - 2);
   answers = words[1];
   next_fd = kFirstFd + 1024;
-  const bool own_directory = words[1] % 5 != 4;
+  const bool own_directory = words[1] % 5 != 4, timed = words[1] % 2 == 1;
   const auto at = words.begin() + 2;
-  const auto fills = at + static_cast<std::ptrdiff_t>(program);
-  RunWords({at, fills}, {fills, words.end()}, words[1] % 2 == 1, own_directory);
+  const auto after = at + static_cast<std::ptrdiff_t>(size_of_program);
+  const std::vector<uint32_t> rest(after, words.end());
+  const auto program = Program::Parse({at, after});
+  if ((words[0] & kRuns) != 0) {
+    std::vector<Run> runs;
+    if (!TakeRuns(rest, &runs)) return 0;
+    // What prepare() keeps takes over no fd, and is decoded.
+    if (!program || !program->header().inputs.empty() || !program->Decode()) return 0;
+    if (runs.size() > kMostRuns) runs.resize(kMostRuns);
+    for (const Run& run : runs) RunOnce(program.get(), run.fills, timed, own_directory);
+  } else if (program && TakeInputs(program->header())) {
+    RunOnce(program.get(), rest, timed, own_directory);
+  }
   return 0;
 }

@@ -1,7 +1,7 @@
 /**
  * Writes what the fuzzer begins with into a directory: programs of every rung as lib/ encodes them, programs of all
- * shapes that types allow, and a dictionary of the words that mean something. In the form of program.cc: words of the
- * program, seed of the answers, the program, what fills its holes.
+ * shapes that types allow, each also with runs of it, and a dictionary of the words that mean something. In the form of
+ * program.cc: words of the program, seed of the answers, the program, what fills its holes or the runs.
  *
  *   node --import @tapjs/typescript/import test/fuzz/seeds.ts DIRECTORY DICTIONARY
  */
@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { explain, explainBind, explainTmpfs } from '../../lib/index.js'
 import { type RungChoice, rungs } from '../../lib/overlay/choose.js'
-import { encode, encodeFills } from '../../lib/program/encode.js'
+import { encode, encodeFills, encodeRuns } from '../../lib/program/encode.js'
 import { held, type Plan, PlanBuilder } from '../../lib/program/plan.js'
 import { calls, type Fill } from '../../lib/program/step.js'
 import { kernels } from '../overlay/kernels.js'
@@ -21,13 +21,19 @@ const [dir, dictionary] = process.argv.slice(2) as [string, string]
 mkdirSync(dir, { recursive: true })
 let written = 0
 
+/** kRuns of program.cc: what follows the program is not its fills, but runs of it */
+const areRuns = 0x8000_0000
+
 const write = (plan: Plan, fills: readonly Fill[] = []): void => {
   const program = encode(plan)
-  const filled = encodeFills(fills)
-  const rest = Uint8Array.prototype.slice.call(filled.memory, 0, filled.words * 4)
-  // 0: every call works; else some fail, and what they find differs
-  const head = new Uint32Array([program.length / 4, written % 4 === 0 ? 0 : written * 2654435761])
-  writeFileSync(join(dir, `seed-${written++}`), Buffer.concat([Buffer.from(head.buffer), program, rest]))
+  const runs = [fills, fills, []].map((each, i) => ({ job: i + 1, program: 1, fills: each }))
+  for (const flag of [0, areRuns]) {
+    const { memory, words } = flag === 0 ? encodeFills(fills) : encodeRuns(runs)
+    const rest = Uint8Array.prototype.slice.call(memory, 0, words * 4)
+    // 0: every call works; else some fail, and what they find differs
+    const head = new Uint32Array([program.length / 4 + flag, written % 8 < 2 ? 0 : written * 2654435761])
+    writeFileSync(join(dir, `seed-${written++}`), Buffer.concat([Buffer.from(head.buffer), program, rest]))
+  }
 }
 
 const lowerdir = ['/l/3', '/l/2', '/m/1']
