@@ -1,6 +1,6 @@
 /**
  * The tests of this directory in one file, tap included: from the guest's shared root each module costs a round trip,
- * and tap's runner two minutes. Where a module asks for its own place it is told the source's, which is the same
+ * and tap's runner two minutes. The library alone is in a second file, for child processes. Where a module asks for its own place it is told the source's, which is the same
  * path in the guest.
  */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
@@ -25,29 +25,29 @@ const ownPlace = {
   },
 }
 
-/** Bundles every `*.kernel.ts`; answers the file. */
+/** Bundles every `*.kernel.ts` into all.mjs, and the library into lib.mjs; answers the first. */
 export const bundle = async () => {
-  const outfile = join(root, '.tap/kernels/all.mjs')
-  mkdirSync(dirname(outfile), { recursive: true })
+  const outdir = join(root, '.tap/kernels')
+  mkdirSync(outdir, { recursive: true })
   const files = readdirSync(here).filter((name) => name.endsWith('.kernel.ts'))
-  await build({
-    stdin: {
-      contents: files
-        .sort()
-        .map((name) => `import './${name}'`)
-        .join('\n'),
-      resolveDir: here,
-    },
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    outfile,
-    plugins: [ownPlace],
-    logLevel: 'error',
-    // tap's own packages are CommonJS in part
-    banner: {
-      js: `import { createRequire as from } from 'node:module'; const require = from(import.meta.url);`,
-    },
-  })
-  return outfile
+  const sources = {
+    all: files.sort().map((name) => `import './${name}'`),
+    lib: [`export * from '../../lib/index.js'`],
+  }
+  for (const [name, lines] of Object.entries(sources)) {
+    await build({
+      stdin: { contents: lines.join('\n'), resolveDir: here },
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      outfile: join(outdir, `${name}.mjs`),
+      plugins: [ownPlace],
+      logLevel: 'error',
+      // tap's own packages are CommonJS in part
+      banner: {
+        js: `import { createRequire as from } from 'node:module'; const require = from(import.meta.url);`,
+      },
+    })
+  }
+  return join(outdir, 'all.mjs')
 }

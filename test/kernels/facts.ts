@@ -23,6 +23,9 @@ const names = [
 
 const found = features()
 
+/** The first two numbers of a release. */
+export const lineOf = (release: string): string => release.split('.').slice(0, 2).join('.')
+
 export const facts = {
   release: release(),
   features: Object.fromEntries(

@@ -11,8 +11,8 @@ import { watch } from '../support/left.js'
 import { isBelow, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
 import { ways } from '../support/rungs.js'
-import { scratch } from '../support/scratch.js'
 import { mapping } from '../support/userns.js'
+import { area, memory } from './area.js'
 import { isSince, serving } from './expected.js'
 
 const shownAt = (dir: string) => mounts().filter((mount) => isBelow(mount, dir))
@@ -32,14 +32,12 @@ const options: readonly [OverlayOptions, since: string, shown: RegExp | undefine
 
 for (const { rung, idmap } of servingWays) {
   t.test(`options of this kernel’s overlay, and later ones: ${rung}`, privileged, async (t) => {
-    const area = scratch(t)
-    const disk = area.ext4('disk', 32)
-    const lowerdir = area.layers(2, { base: disk })
+    const lowerdir = area.layers(2, { below: 'plain' })
     const mounter = new Mounter({ rung })
     const left = watch()
     for (const [option, since, shown] of options) {
       const [name] = Object.keys(option) as [string]
-      const at = area.container(name, disk)
+      const at = area.container(`${name}-${rung}`)
       const mount = () => mounter.mount({ lowerdir, ...at, idmap, options: option })
       if (isSince(since)) {
         const rootfs = await mount()
@@ -61,12 +59,11 @@ for (const { rung, idmap } of servingWays) {
 }
 
 t.test('layers on a tmpfs take an idmap since Linux 6.3', privileged, async (t) => {
-  const area = scratch(t)
-  const lowerdir = area.layers(2)
+  const lowerdir = memory.layers(2)
   for (const { rung, idmap, shift } of servingWays.filter(({ idmap }) => idmap)) {
     const mounter = new Mounter({ rung })
     const left = watch()
-    const at = area.container(rung)
+    const at = memory.container(rung)
     if (isSince('6.3')) {
       const rootfs = await mounter.mount({ lowerdir, ...at, idmap })
       t.equal(lstatSync(join(at.target, 'each')).uid, shift)
@@ -82,11 +79,10 @@ t.test('layers on a tmpfs take an idmap since Linux 6.3', privileged, async (t) 
 
 t.test('erofs images as layers take 6.15', privileged, async (t) => {
   if (isSince('6.15')) return t.pass('images.test.ts mounts them')
-  const area = scratch(t)
   writeFileSync(area.path('image'), '')
   const options = {
-    lowerdir: [{ image: area.path('image') }, ...area.layers(1)],
-    target: area.mkdir('target'),
+    lowerdir: [{ image: area.path('image') }, ...area.layers(1, { below: 'plain' })],
+    target: area.mkdir('image-target'),
   }
   await t.rejects(new Mounter().mount(options), {
     code: 'ERR_OVERLAYFD_RUNG',
@@ -96,10 +92,8 @@ t.test('erofs images as layers take 6.15', privileged, async (t) => {
 
 for (const { rung, idmap } of servingWays) {
   t.test(`handed over, and what is in its way told apart: ${rung}`, privileged, async (t) => {
-    const area = scratch(t)
-    const disk = area.ext4('disk', 32)
-    const lowerdir = area.layers(2, { base: disk })
-    const at = area.container('c', disk)
+    const lowerdir = area.layers(2, { below: 'plain' })
+    const at = area.container(`handed-over-${rung}`)
     const mounter = new Mounter({ rung })
     const left = watch()
     const first = await mounter.mount({ lowerdir, ...at, idmap })
@@ -120,12 +114,10 @@ for (const { rung, idmap } of servingWays) {
 }
 
 t.test('reconcile finds what a killed process has left, whatever its rung', privileged, async (t) => {
-  const area = scratch(t)
-  const disk = area.ext4('disk', 32)
-  const lowerdir = area.layers(2, { base: disk })
+  const lowerdir = area.layers(2, { below: 'plain' })
   const wanted = servingWays.map(({ rung, idmap }) => ({ rung, idmap, target: area.mkdir('run', rung) }))
   const text = `
-    import { Mounter } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+    import { Mounter } from ${JSON.stringify(new URL('../../.tap/kernels/lib.mjs', import.meta.url).href)}
     for (const { rung, idmap, target } of ${JSON.stringify(wanted)})
       await new Mounter({ rung }).mount({ lowerdir: ${JSON.stringify(lowerdir)}, target, idmap })
     process.kill(process.pid, 'SIGKILL')`
@@ -150,10 +142,8 @@ t.test('reconcile finds what a killed process has left, whatever its rung', priv
 
 for (const rung of ['auto', 'classic'] as const) {
   t.test(`binds and tmpfs: ${rung}`, privileged, async (t) => {
-    const area = scratch(t)
-    const disk = area.ext4('disk')
-    const source = area.container('source', disk).upperdir
-    const target = area.mkdir('target')
+    const source = area.container(`source-${rung}`).upperdir
+    const target = area.mkdir(`target-${rung}`)
     writeFileSync(join(source, 'file'), 'of the volume')
     const mounter = new Mounter({ rung })
     const left = watch()

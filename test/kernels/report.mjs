@@ -1,7 +1,7 @@
 /**
  * The table kernel × feature, rung, choice in docs/kernel-features.md, from the lines that the runs have printed
  * (facts.ts): a column for each kernel, known by the first two numbers of its release. A run changes or checks its own
- * column; a kernel that the document has no column of is not compared.
+ * column; a running kernel that the document has no column of is not compared.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 
@@ -10,7 +10,7 @@ const [begin, end] = ['<!-- kernels: written by npm run test:kernels -- --write 
 
 /**
  * @typedef {{ release: string, features: Record<string, boolean | string>, rungs: Record<string, 'serves' | string[]>,
- *   auto: Record<string, string> }} Facts
+ *   auto: Record<string, string>, isRequired?: boolean }} Facts
  */
 
 /** @param {string} line of output @returns {Facts | undefined} */
@@ -85,6 +85,7 @@ export const differences = (text, all) => {
   const columns = columnsOf(text)
   return all.flatMap((facts) => {
     const said = columns.get(lineOf(facts))
+    if (!said && facts.isRequired) return [`the document has no column ${lineOf(facts)}`]
     const wrong = [...column(facts)].filter(([name, cell]) => said && said.get(name) !== cell)
     const list = wrong.map(([name, cell]) => `${name}: "${said?.get(name)}", and was found "${cell}"`)
     return list.length > 0 ? [`the document says of ${lineOf(facts)} ${list.join('; ')}`] : []

@@ -10,7 +10,7 @@ import {
   rungs,
 } from '../../lib/overlay/choose.js'
 import { captured } from '../sys/owned.js'
-import { kernels, lacking } from './kernels.js'
+import { absent, kernels, lacking, noPathFds } from './kernels.js'
 
 const need = (idmap: boolean, detached: boolean): Need => ({ idmap, detached })
 const [plain, detached, idmap, both] = [
@@ -20,9 +20,8 @@ const [plain, detached, idmap, both] = [
   need(true, true),
 ]
 const noIdmap = 'it is for idmapped layers, and there is no idmap'
-const absent = 'ENOSYS: this kernel does not have it'
 const noContext = 'EOPNOTSUPP: overlay has no fs context of its own'
-const noDetached = 'detachedLayers is missing (overlay takes no O_PATH fds)'
+const noDetached = `detachedLayers is missing (${noPathFds})`
 const since = '; idmapped layers need Linux 6.15'
 const noFd = 'EINVAL: lowerdir+ takes no fd'
 
@@ -47,7 +46,12 @@ t.test('the first that serves', async (t) => {
     ],
     ['6.1', detached, 'staged-classic', [contextPassed]],
     ['6.1', plain, 'classic', `appendLayers is missing (${noContext})`],
-    ['4.19', plain, 'classic', `fsContext is missing (${absent}), appendLayers is missing (${noContext})`],
+    [
+      '4.19',
+      plain,
+      'classic',
+      `fsContext is missing (${absent('fsconfig')}), appendLayers is missing (${noContext})`,
+    ],
   ]
   for (const [kernel, wanted, rung, passed] of table) {
     const one = typeof passed === 'string' ? [`rung direct was passed over: ${passed}`] : passed
