@@ -90,6 +90,9 @@ const disorder = (results: readonly Result[]): string[] => {
   return wrong
 }
 
+/** What the file has swept. */
+const total = { stages: 0, workers: 0, processes: 0 }
+
 interface Sweep {
   readonly supervisor: string
   readonly program: string
@@ -173,8 +176,9 @@ const sweepLife = async (t: Test, sweep: Sweep): Promise<void> => {
       `${where}: each target comes and goes once`,
     )
   }
-  const count = results.length + others.length
-  t.comment(`${sweep.place.rung}, ${sweep.place.life}: ${points.length} stages, ${count} ends`)
+  total.stages += points.length
+  total.workers += results.length
+  total.processes += others.length
 }
 
 /** Calls what is to be done with a place for a life, which is there only meanwhile. */
@@ -209,6 +213,12 @@ const inPlace = async (
 /** A file's share: all lives of all rungs, under the Node that test/runtimes/install has as `name`. */
 export const sweeps = (name: string): void => {
   const node = join(root, 'test/runtimes/node_modules', name, 'bin/node')
+  t.teardown(() => {
+    // past tap, which shows nothing of what passed
+    console.error(
+      `${name}: ${total.stages} stages, ${total.workers} ends of workers, ${total.processes} of processes`,
+    )
+  })
   for (const [rung, names] of Object.entries(livesOf) as [RungName, readonly string[]][]) {
     t.test(`${name}, ${rung}`, all(privileged, programs('gcc', ...diskPrograms)), async (t) => {
       const { status, stderr } = await run(join(root, 'test/runtimes/install'), [], { timeout: 300_000 })
