@@ -207,6 +207,8 @@ const table: readonly Row[] = [
     codes: ['EPERM'],
     causes: [cause.needsTrusted, cause.mayNotMount],
   },
+  // asked for nothing but the right to mount, which was there when a mount was made
+  { calls: ['move_mount', 'fsmount'], codes: ['EPERM'], causes: [cause.mayNotAttach] },
   { calls: ['fsopen', 'mount'], codes: ['ENODEV'], causes: [() => 'this kernel has no overlay file system'] },
   {
     calls: ['move_mount', 'mount', 'openat'],

@@ -173,6 +173,9 @@ export const refused = ({ step, error }: Pick<Case, 'step' | 'error'>): string =
     ? `this kernel has no ${step.call}, or a filter (seccomp) hides it`
     : `a filter (seccomp) or a security module refuses ${step.call}`
 
+export const mayNotAttach = (found: Case): string =>
+  features().mayMount ? refused(found) : 'CAP_SYS_ADMIN is missing here'
+
 export function mayNotMount({ step }: Case): string {
   if (!features().mayMount) return 'CAP_SYS_ADMIN is missing here'
   return `CAP_SYS_ADMIN is missing over the mount of a layer, or a filter (seccomp) or a security module refuses ${step.call}`

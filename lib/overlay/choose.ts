@@ -118,7 +118,8 @@ const obstacles: Readonly<Record<RungName, Obstacle>> = {
 
 /** An image is mounted detached, so it takes what layers in detached mounts take, on whatever rung. */
 function imageObstacle({ images }: Need, features: Features): string | undefined {
-  const why = images ? missing(features, ['erofsImages', 'detachedLayers']) : undefined
+  const why = images ? missing(features, ['fsContext', 'erofsImages', 'detachedLayers']) : undefined
+  // the first: a rung that needs no fs context needs one for its images
   return why && `${why}; erofs images as layers need Linux 6.15`
 }
 

@@ -25,6 +25,7 @@ import type { Outcome } from '../program/outcome.js'
 import { cwd, type Plan, PlanBuilder } from '../program/plan.js'
 import { identityOf } from '../program/result.js'
 import { type Step, statxField } from '../program/step.js'
+import { missing, RungError } from './choose.js'
 import type { Host } from './host.js'
 
 /** Others may pass through it, but not list who runs here. */
@@ -90,6 +91,8 @@ export function* attachStage(host: Host, path: Buffer): Flow<Stage> {
   const { composing: pool, namespace } = host.here()
   for (;;) {
     const { fsContext, uniqueMountId } = host.features
+    const why = missing(host.features, ['mayMount'])
+    if (why !== undefined) throw new RungError(`no rung can mount this: ${why}`, { group: why })
     const { plan, identity } = planStage(path, fsContext && host.rung !== 'classic', uniqueMountId, host.mark)
     let outcome: Outcome
     try {

@@ -239,12 +239,16 @@ export function planDiscard({ fds = [], trees = [] }: Leftovers): Plan {
     if (tree !== others.at(-1)) b.add(isolate(tree))
     // where a tree cannot be hung up (before 6.15; its directory was deleted) its close takes it down
     b.add({ ...c.hangBelow(tree, first!), tolerate: cannotHang, ifDone: isolated! })
-    b.add(c.close(tree))
+    b.add(drop(tree))
   }
-  if (first) b.add(c.close(first))
-  for (const [i, fd] of fds.entries()) b.add(c.close(b.input(`fd ${i}`, fd)))
+  if (first) b.add(drop(first))
+  for (const [i, fd] of fds.entries()) b.add(drop(b.input(`fd ${i}`, fd)))
   return b.build()
 }
+
+/** EINTR, EIO, ENOSPC, EDQUOT: it is closed all the same, and whoever closes a stack has nothing else to do about it. */
+const closedAnyway = [4, 5, 28, 122]
+const drop = (slot: Slot): Step => ({ ...c.close(slot), tolerate: closedAnyway })
 
 /** EPERM, ENOENT, EBUSY, EINVAL, ENOSPC, ELOOP */
 const cannotHang = [1, 2, 16, 22, 28, 40]

@@ -25,12 +25,24 @@ export interface Filter {
 const every: readonly ScenarioName[] = [
   ...['plain', 'shifted', 'own mapping', 'idmapped upper', 'detached', 'inside', 'inside, idmapped', 'bind', 'tmpfs'] as const,
   ...['reconfigured', 'open', 'reconcile', 'detached-tree', 'direct', 'staged', 'staged-classic', 'classic'] as const,
+  ...['changed', 'moved', 'shared', 'one layer', 'one layer, shifted', 'Sync', 'Sync, shifted', 'many'] as const,
+  ...['images', 'images, shifted', 'attached inside', 'taken over', 'group', 'opened'] as const,
 ] // biome-ignore format: a list
-const mapped: readonly ScenarioName[] = ['shifted', 'own mapping', 'idmapped upper', 'inside, idmapped']
+const mapped: readonly ScenarioName[] = [
+  ...([
+    'shifted',
+    'own mapping',
+    'idmapped upper',
+    'inside, idmapped',
+    'one layer, shifted',
+    'Sync, shifted',
+    'images, shifted',
+  ] as const),
+]
 const visits: readonly ScenarioName[] = ['inside', 'inside, idmapped']
 const staged: readonly ScenarioName[] = ['staged', 'staged-classic']
 /** taken over, which is mounted already */
-const taken: readonly ScenarioName[] = ['open', 'reconcile']
+const taken: readonly ScenarioName[] = ['open', 'opened', 'reconcile']
 
 const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 
@@ -70,10 +82,38 @@ const lacking = (
   }
 }
 
+const fallsOf = (rung: RungName, ...names: ScenarioName[]) =>
+  Object.fromEntries(names.map((name) => [name, rung])) as Partial<Record<ScenarioName, RungName>>
+
 const fsContext = lacking(
   'fsContext',
-  { plain: 'classic', bind: 'classic', tmpfs: 'classic', reconfigured: 'classic' },
-  [...mapped, 'detached', 'inside', 'detached-tree', 'direct', ...staged],
+  fallsOf(
+    'classic',
+    ...([
+      'plain',
+      'bind',
+      'tmpfs',
+      'reconfigured',
+      'changed',
+      'moved',
+      'shared',
+      'one layer',
+      'Sync',
+      'many',
+      'group',
+    ] as const),
+  ),
+  [
+    ...mapped,
+    'detached',
+    'inside',
+    'attached inside',
+    'taken over',
+    'images',
+    'detached-tree',
+    'direct',
+    ...staged,
+  ],
 )
 const nothing = () => ({})
 
@@ -110,6 +150,16 @@ const all =
   (call: CallName, answer: Refusal): Expected =>
     Object.assign({}, ...parts.map((part) => part(call, answer)))
 
+/** It is mounted by then, and stays detached. */
+const noVisit =
+  (feature: string) =>
+  (call: CallName, answer: Refusal): Expected =>
+    each(['attached inside'], {
+      error: new RegExp(
+        `^Error: .* no other mount namespace can be entered: ${feature} is missing \\(${reason(call, answer)}`,
+      ),
+    })
+
 const noDirectory = (call: CallName, answer: Refusal): Expected => ({
   classic: {
     rung: 'classic',
@@ -121,19 +171,21 @@ const table: Readonly<Record<CallName, (call: CallName, answer: Refusal) => Expe
   fsopen: fsContext,
   fsconfig: fsContext,
   fsmount: fsContext,
-  move_mount: fsContext,
-  open_tree: lacking('openTree', { bind: 'classic' }, [...mapped, 'detached-tree', ...staged]),
+  // what moves is not made anew
+  move_mount: all(fsContext, met(['moved'], 'move_mount')),
+  open_tree: lacking('openTree', fallsOf('classic', 'bind', 'moved', 'one layer'), [...mapped, 'detached-tree', ...staged]),
   open_tree_attr: byTwoCalls,
-  mount_setattr: lacking('mountSetattr', { bind: 'classic' }, staged),
+  mount_setattr: lacking('mountSetattr', fallsOf('classic', 'bind', 'moved', 'shared'), staged),
   statmount: nothing,
   listmount: nothing,
-  openat2: lacking('openat2', {}, [...mapped, 'inside', 'detached-tree', ...staged]),
-  setns: lacking('mountNamespaces', {}, [...visits, ...staged]),
-  unshare: all(lacking('mountNamespaces', {}, [...visits, ...staged]), noDirectory),
-  fchdir: all(lacking('ownDirectory', {}, [...visits, ...staged]), noDirectory),
+  openat2: all(lacking('openat2', {}, [...mapped, 'inside', 'moved', 'detached-tree', ...staged]), noVisit('openat2')),
+  setns: all(lacking('mountNamespaces', {}, [...visits, ...staged]), noVisit('mountNamespaces')),
+  unshare: all(lacking('mountNamespaces', {}, [...visits, ...staged]), noVisit('mountNamespaces'), noDirectory),
+  fchdir: all(lacking('ownDirectory', {}, [...visits, ...staged]), noVisit('ownDirectory'), noDirectory),
   pivot_root: firstUse('pivot_root'),
-  mount: all(firstUse('mount'), (_, answer) => ({
-    classic: { error: new RegExp(`^MountError: ${answer}: .* mount\\(.*hint: .*filter \\(seccomp\\).* (refuses|hides)`) },
+  // a group is made private by it
+  mount: all(firstUse('mount'), (_, answer) => each(['classic', 'group'], {
+    error: new RegExp(`^MountError: ${answer}: .* mount\\(.*hint: .*filter \\(seccomp\\).* (refuses|hides)`),
   })),
   // engines look at its flags; clone3 hides them in memory, so it is not there
   clone: (_, answer) =>

@@ -4,6 +4,6 @@ import { all, privileged, programs } from '../support/needs.js'
 import { filtersOf } from './cases.js'
 import { driveFilters } from './drive.js'
 
-t.test('EPERM', all(privileged, programs('unshare', 'mount')), (t) =>
+t.test('EPERM', all(privileged, programs('unshare', 'mount', 'mkfs.erofs')), (t) =>
   driveFilters(t, filtersOf('EPERM'), 'shared'),
 )

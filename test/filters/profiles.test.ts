@@ -4,6 +4,6 @@ import { all, privileged, programs } from '../support/needs.js'
 import { profiles } from './cases.js'
 import { driveFilters } from './drive.js'
 
-t.test('default profiles', all(privileged, programs('unshare', 'mount', 'setpriv')), (t) =>
+t.test('default profiles', all(privileged, programs('unshare', 'mount', 'mkfs.erofs', 'setpriv')), (t) =>
   driveFilters(t, profiles, 'private'),
 )

@@ -19,12 +19,28 @@ export interface Stage {
   readonly lowerdir: readonly string[]
   /** a container, to attach inside */
   readonly other: Other
-  /** a rootfs that was mounted by a process that has ended, and its JSON */
+  /** the layers as erofs images */
+  readonly images: readonly { readonly image: string }[]
+  /** a rootfs, or a bind, that was mounted by a process that has ended, and its JSON */
   readonly left: { readonly target: string; readonly json: string }
 }
 
 export type ScenarioName =
   | RungName
+  | 'shared'
+  | 'one layer'
+  | 'one layer, shifted'
+  | 'Sync'
+  | 'Sync, shifted'
+  | 'many'
+  | 'images'
+  | 'images, shifted'
+  | 'attached inside'
+  | 'taken over'
+  | 'changed'
+  | 'group'
+  | 'moved'
+  | 'opened'
   | 'plain'
   | 'shifted'
   | 'own mapping'
@@ -104,16 +120,18 @@ const write = (at: string, root: number): void =>
     if (root === 0) chownSync(join(at, 'new'), 3, 4)
   })
 
+/** `form`: how it is asked for, and unmounted */
 const withUpper =
-  (options: (stage: Stage) => object, root = 0): Scenario['run'] =>
+  (options: (stage: Stage) => object, root = 0, form: object = {}): Scenario['run'] =>
   async (child, stage) => {
     const at = stage.area.container('rootfs')
     const said = await child.ask<Said>('mount', {
       options: { lowerdir: stage.lowerdir, ...at, ...options(stage) },
+      ...form,
     })
     const seen = look(at.target, mounts())
     write(at.target, root)
-    await child.ask('unmount')
+    await child.ask('unmount', form)
     return { rung: said.rung, notes: said.notes, seen: { ...seen, upper: tree(at.upperdir) } }
   }
 
@@ -137,6 +155,75 @@ const detached: Scenario['run'] = async (child, { area, lowerdir }) => {
   await child.ask('attach', { target })
   const seen = look(target, mounts())
   if (JSON.stringify(before) !== JSON.stringify(seen.tree)) throw new Error('attached, it is another tree')
+  await child.ask('unmount')
+  return { rung: said.rung, notes: said.notes, seen }
+}
+
+/** One layer, and no upper. */
+const clone =
+  (mapped: object): Scenario['run'] =>
+  async (child, { area, lowerdir }) => {
+    const { target } = area.container('rootfs')
+    const said = await child.ask<Said>('mount', {
+      options: { lowerdir: lowerdir.slice(-1), target, ...mapped },
+    })
+    const seen = look(target, mounts())
+    await child.ask('unmount')
+    return { rung: said.rung, notes: said.notes, seen }
+  }
+
+const attachedInside: Scenario['run'] = async (child, { area, lowerdir, other }) => {
+  const { target: _, ...upper } = area.container('rootfs')
+  const said = await child.ask<Said>('mount', { options: { lowerdir, ...upper } })
+  await child.ask('attach', { target: { path: '/rootfs', mountNamespace: other.namespace } })
+  const seen = look('/rootfs', other.mounts(), `/proc/${other.pid}/root/rootfs`)
+  await child.ask('unmount')
+  return { rung: said.rung, notes: said.notes, seen }
+}
+
+const takenOver: Scenario['run'] = async (child, { area, lowerdir }) => {
+  const { target, ...upper } = area.container('rootfs')
+  const said = await child.ask<Said>('take', { options: { lowerdir, ...upper } })
+  await child.ask('attach', { target })
+  const seen = look(target, mounts())
+  await child.ask('unmount')
+  return { rung: said.rung, notes: said.notes, seen }
+}
+
+const changed: Scenario['run'] = async (child, { area, lowerdir }) => {
+  const at = area.container('rootfs')
+  const said = await child.ask<Said>('mount', { options: { lowerdir, ...at } })
+  const change = { attributes: { nosuid: true }, propagation: 'private' }
+  await child.ask('change', change)
+  const seen = look(at.target, mounts())
+  await child.ask('unmount')
+  return { rung: said.rung, notes: said.notes, seen }
+}
+
+const many: Scenario['run'] = async (child, { area, lowerdir }) => {
+  const all = ['', '-2'].map((name) => area.container(`rootfs${name}`))
+  const said = await child.ask<Said>('many', { layers: { lowerdir }, options: all })
+  const [seen, second] = all.map(({ target }) => look(target, mounts()))
+  if (JSON.stringify(seen) !== JSON.stringify(second)) throw new Error('two mounts, and they differ')
+  await child.ask('unmount')
+  return { rung: said.rung, notes: said.notes, seen }
+}
+
+const inGroup: Scenario['run'] = async (child, { area, lowerdir }) => {
+  const { target, ...upper } = area.container('rootfs')
+  const said = await child.ask<Said>('group', { target, name: 'one', options: { lowerdir, ...upper } })
+  const seen = look(`${target}/one`, mounts())
+  await child.ask('unmount')
+  return { rung: said.rung, notes: said.notes, seen }
+}
+
+/** The tmpfs around it is private, since nothing is moved out of a shared parent. */
+const moved: Scenario['run'] = async (child, { area, lowerdir: [source] }) => {
+  const { target } = area.container('rootfs')
+  const outer = { target, propagation: 'private', options: { mode: 0o755 } }
+  const said = await child.ask<Said>('below', { outer, source, from: 'a/b', to: 'c' })
+  const seen = look(`${target}/c`, mounts())
+  if (mounts().some((each) => each.target.toString() === `${target}/a/b`)) throw new Error('not moved')
   await child.ask('unmount')
   return { rung: said.rung, notes: said.notes, seen }
 }
@@ -166,12 +253,14 @@ const made =
     return { rung: said.rung, notes: said.notes, seen }
   }
 
-const open: Scenario['run'] = async (child, { left: { json, target } }) => {
-  const said = await child.ask<Said>('open', { json })
-  const seen = look(target, mounts())
-  await child.ask('unmount')
-  return { rung: said.rung, notes: said.notes, seen }
-}
+const open =
+  (kind: 'rootfs' | 'mount'): Scenario['run'] =>
+  async (child, { left: { json, target } }) => {
+    const said = await child.ask<Said>('open', { json, kind })
+    const seen = look(target, mounts())
+    await child.ask('unmount')
+    return { rung: said.rung, notes: said.notes, seen }
+  }
 
 const reconcile: Scenario['run'] = async (child, { left: { target } }) => {
   const found = await child.ask<{ target: string; isUnmounted: boolean; error?: { message: string } }[]>(
@@ -207,7 +296,21 @@ export const scenarios: readonly Scenario[] = [
   },
   { name: 'tmpfs', run: made('tmpfs', smallTmpfs, { attributes: { nosuid: true } }) },
   { name: 'reconfigured', run: made('tmpfs', smallTmpfs, { superblock: { size: 2 ** 21 } }) },
-  { name: 'open', run: open },
+  { name: 'changed', run: changed },
+  { name: 'moved', run: moved },
+  { name: 'shared', run: withUpper(() => ({ propagation: 'shared' })) },
+  { name: 'one layer', run: clone({}) },
+  { name: 'one layer, shifted', run: clone({ idmap }) },
+  { name: 'Sync', run: withUpper(() => ({}), 0, { sync: true, way: { lazy: false } }) },
+  { name: 'Sync, shifted', run: withUpper(() => shifted, shift, { sync: true, way: { wait: 'teardown' } }) },
+  { name: 'many', run: many },
+  { name: 'images', run: withUpper(({ images: lowerdir }) => ({ lowerdir })) },
+  { name: 'images, shifted', run: withUpper(({ images: lowerdir }) => ({ lowerdir, ...shifted }), shift) },
+  { name: 'attached inside', run: attachedInside },
+  { name: 'taken over', run: takenOver },
+  { name: 'group', run: inGroup },
+  { name: 'open', run: open('rootfs') },
+  { name: 'opened', run: open('mount') },
   { name: 'reconcile', run: reconcile },
   forced('detached-tree', shifted),
   forced('direct'),
