@@ -1,7 +1,7 @@
 /**
  * Prints, one a line, what the C++ of native/ is compiled with: binding.gyp's own words, for compilers that
  * node-gyp does not start. With the argument `napi` the headers of Node-API are among it, for the files that speak
- * to JavaScript.
+ * to JavaScript; with `link` it is what the addon is linked with instead.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -23,7 +23,7 @@ const nodeHeaders = () => {
   return found
 }
 
-const flags = [...target.cflags_cc, ...target.defines.map((define) => `-D${define}`)]
+const flags = process.argv.includes('link') ? target.ldflags : [...target.cflags_cc, ...target.defines.map((define) => `-D${define}`)]
 if (process.argv.includes('napi')) {
   const addonApi = dirname(createRequire(import.meta.url).resolve('node-addon-api/package.json'))
   flags.push('-isystem', addonApi, '-isystem', nodeHeaders())
