@@ -59,14 +59,14 @@ const name = fc
   .oneof({ weight: 3, arbitrary: ofBytes }, { weight: 4, arbitrary: ofWords }, { weight: 1, arbitrary: long })
   .map((bytes) => Buffer.from(bytes.toString('latin1').replaceAll('/', '|'), 'latin1').subarray(0, NAME_MAX))
   .filter(isName)
-/** mostly short, sometimes as deep as PATH_MAX lets it be */
+/** mostly short, sometimes as deep as PATH_MAX lets it be with a scratch directory above and a name below */
 const place = fc.oneof(
   { weight: 6, arbitrary: fc.array(name, { minLength: 1, maxLength: 3 }) },
   {
     weight: 1,
     arbitrary: fc
       .tuple(name, fc.constant(Buffer.alloc(NAME_MAX, 0x61)))
-      .map(([first, deep]) => [first, ...Array(14).fill(deep)]),
+      .map(([first, deep]) => [first, ...Array(13).fill(deep)]),
   },
 )
 
