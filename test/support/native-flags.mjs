@@ -23,7 +23,9 @@ const nodeHeaders = () => {
   return found
 }
 
-const flags = process.argv.includes('link') ? target.ldflags : [...target.cflags_cc, ...target.defines.map((define) => `-D${define}`)]
+const flags = process.argv.includes('link')
+  ? target.ldflags
+  : [...target.cflags_cc, ...target.defines.map((define) => `-D${define}`)]
 if (process.argv.includes('napi')) {
   const addonApi = dirname(createRequire(import.meta.url).resolve('node-addon-api/package.json'))
   flags.push('-isystem', addonApi, '-isystem', nodeHeaders())
