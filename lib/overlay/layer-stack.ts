@@ -274,10 +274,11 @@ export class LayerStack {
       return made
     } catch (error) {
       for (const rootfs of made) {
-        // what cannot be taken down must not keep the others
         try {
           rootfs.unmountSync()
-        } catch {}
+        } catch {
+          // it must not keep the others up, and the caller is told of the mount that failed
+        }
       }
       throw error
     }

@@ -293,6 +293,7 @@ t.test('a pool that cannot be made', async (t) => {
     code: 'EAGAIN',
     syscall: 'pthread_create',
     call: 'pthread_create(x)',
+    hint: /^the limit of processes and threads is reached/,
   })
 })
 
