@@ -3,23 +3,26 @@
  *
  *   operation     calls                                             taken back by
  *   ---------     -----                                             -------------
- *   target        mkdirat, openat                                   unlinkat, close
- *   mount         mount(2) on the name of its fd: visible           umount2
+ *   target        mkdirat, openat of the directory above, openat    unlinkat, close
+ *   mount         mount(2) on the name of its fd: visible           umount2 of the name, from the fd above
+ *   the mount     openat of the same name, statx: is it a mount?    close
  *   attributes    of a bind a second mount(2), MS_REMOUNT|MS_BIND,
  *                 with the flags of the source's mount repeated
  *   propagation   a further mount(2)
  */
 import * as f from '../flags.js'
 import { outOfPeerGroup, remountFlags } from '../overlay/attributes.js'
+import { splitLast } from '../overlay/bytes.js'
+import { isMountRoot } from '../overlay/identity.js'
 import { endWaits } from '../overlay/reap.js'
 import { propagationNote } from '../overlay/rungs/rung.js'
 import * as c from '../program/calls.js'
 import { cwd, held, PlanBuilder } from '../program/plan.js'
-import { type Slot, type Step, statxField, type Text } from '../program/step.js'
+import { type FdArg, type Slot, type Step, statxField, type Text } from '../program/step.js'
 import { rootOf } from './attach.js'
 import { isChange } from './attributes.js'
 import { type Known, type MadeMount, sourceSubject } from './bind.js'
-import { createSteps, openInside, type Spot } from './place.js'
+import { createSteps, openPlace, type Spot } from './place.js'
 import type { BindSpec, TargetSpec, TmpfsSpec } from './spec.js'
 import { tmpfsData } from './tmpfs-options.js'
 
@@ -32,7 +35,10 @@ const regular = { field: statxField.mode, mask: BigInt(S_IFMT), value: BigInt(S_
 const copiesNote =
   'below a shared parent, copies of a recursive bind stay with its peers when it is unmounted: by fd they do not'
 
-/** By mount(2) all is done at the target: it is opened for the call, and again to get at what is there then. */
+/**
+ * By mount(2) all is done at the target: it is opened for the call, and again to get at what is there then, both times from
+ * one fd of the directory above. While something is mounted on it, nobody in this namespace can rename it (EBUSY).
+ */
 function planAt(
   spec: TargetSpec,
   known: Known,
@@ -46,17 +52,23 @@ function planAt(
   const b = new PlanBuilder('classic').note(...known.notes)
   const root = rootOf(b, spot, features)
   if (spec.create) createSteps(b, spot, root, known)
-  const at = open(b, 'target', spot, root, isDirectory)
+  const { dir, name } = above(b, spot, root)
+  const at = b.slot('target')
+  const openFlags = f.O_PATH | f.O_NOFOLLOW | (isDirectory ? f.O_DIRECTORY : 0)
+  b.add(c.openat(at, dir, name, openFlags, { subject }))
+  b.always(c.close(at))
   if (!isDirectory) b.add(c.statxFd(at, features.uniqueMountId, { expect: [regular], report: true, subject }))
   const visible = make(b, at)
   b.add(visible)
-  const mount = open(b, 'mount', spot, root, isDirectory)
-  const gone = { endsSuperblock: endWaits(kind) }
   b.undo(
     visible,
-    root === undefined ? c.umount(spot.path, true, true, gone) : c.umount(byFd(mount), true, false, gone),
+    c.umount(['/proc/self/fd/', dir, '/', name], true, true, { endsSuperblock: endWaits(kind) }),
   )
-  const identity = c.statxFd(mount, features.uniqueMountId, { report: true })
+  const mount = b.slot('mount')
+  b.add(c.openat(mount, dir, name, openFlags, { subject }))
+  b.always(c.close(mount))
+  const expect = isMountRoot(features)
+  const identity = c.statxFd(mount, features.uniqueMountId, { report: true, expect, subject })
   b.add(identity)
   change(b, mount)
   // as by fd, a bind does not stay a peer of its source
@@ -71,20 +83,19 @@ function planAt(
   return { plan: b.build(), identity, outputs: [] }
 }
 
-function open(
-  b: PlanBuilder,
-  name: string,
-  spot: Spot,
-  root: Parameters<typeof openInside>[1] | undefined,
-  isDirectory: boolean,
-): Slot {
+/** The directory above the target, by an fd: what its path leads to may be another one by the next call. */
+function above(b: PlanBuilder, spot: Spot, root: FdArg | undefined): { dir: Slot; name: Buffer } {
   const subject = { option: 'target', path: spot.path }
-  if (root !== undefined) return openInside(b, root, spot.path, subject) as Slot
-  const slot = b.slot(name)
-  const flags = f.O_PATH | f.O_NOFOLLOW | (isDirectory ? f.O_DIRECTORY : 0)
-  b.add(c.openat(slot, cwd, spot.path, flags, { subject }))
-  b.always(c.close(slot))
-  return slot
+  const dir = b.slot('directory above')
+  const at = spot.path.lastIndexOf(0x2f)
+  const name = spot.path.subarray(at + 1)
+  if (root !== undefined) b.add(openPlace(dir, root, spot.path.subarray(0, Math.max(at, 0)), subject))
+  else {
+    const { parent } = splitLast(spot.path)!
+    b.add(c.openat(dir, cwd, parent, f.O_PATH | f.O_DIRECTORY, { subject }))
+  }
+  b.always(c.close(dir))
+  return { dir, name }
 }
 
 /** The source has been looked at: its fd and the flags of its mount are known. */

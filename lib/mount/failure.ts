@@ -3,6 +3,7 @@ import { diagnoseAttach } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
+import { exchanged } from '../overlay/identity.js'
 import { renderCall, shownInErrors } from '../program/explain.js'
 import { failedStep, UnexpectedError } from '../program/outcome.js'
 import type { Way } from './choose.js'
@@ -18,7 +19,7 @@ export function explainMountFailure(
   features: Features,
   rung?: Way,
 ): unknown {
-  if (error instanceof UnexpectedError) return notRegular(error, rung)
+  if (error instanceof UnexpectedError) return exchanged(error, rung) ?? notRegular(error, rung)
   if (!(error instanceof MountError)) return error
   const hinted = againHint(error)
   const hint = hinted.hint ?? hintOf(error, target, features)

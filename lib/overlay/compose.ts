@@ -21,6 +21,7 @@ import { checkUpper, isBusy, whichIsBusy } from './check-upper.js'
 import { isStaged, type RungName } from './choose.js'
 import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
+import { exchanged } from './identity.js'
 import type { OpenLayers } from './layers.js'
 import { checkHere } from './options.js'
 import { type Base, needOf, type PlannedMount, planMount, planWarm, StageNeeded } from './plan-mount.js'
@@ -195,6 +196,8 @@ const ESTALE = 116
 function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungName): unknown {
   if (error instanceof UnexpectedError) {
     const { step, index } = error
+    const moved = exchanged(error, rung)
+    if (moved) return moved
     const readOnly = step.call === 'fstatfs'
     // a clone of the directory above both shows what is below a mount in it
     const apart = readOnly ? undefined : otherMounts({ mount: spec })

@@ -21,12 +21,14 @@ import * as f from '../flags.js'
 import { callNotation, fdNotation, stringNotation } from '../notation.js'
 import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
-import type { Outcome } from '../program/outcome.js'
+import { type Outcome, UnexpectedError } from '../program/outcome.js'
 import { cwd, type Plan, PlanBuilder } from '../program/plan.js'
 import { identityOf } from '../program/result.js'
-import { type Step, statxField } from '../program/step.js'
+import { type Step, statxField, type Text } from '../program/step.js'
+import { splitLast } from './bytes.js'
 import { missing, RungError } from './choose.js'
 import type { Host } from './host.js'
+import { exchanged, isMountRoot } from './identity.js'
 
 /** Others may pass through it, but not list who runs here. */
 const mode = '0711'
@@ -49,7 +51,9 @@ export function planStage(
   const b = new PlanBuilder('open group')
   const subject = { option: 'target', path: target }
   const mount = b.slot('stage')
-  const identity = c.statxFd(mount, uniqueMountId, { report: true })
+  // by fd it is the mount before it is anywhere; by name it has to prove it
+  const expect = byFd ? [] : isMountRoot({ uniqueMountId })
+  const identity = c.statxFd(mount, uniqueMountId, { report: true, expect, subject })
   if (byFd) {
     const fs = b.slot('fs')
     b.add(c.fsopen(fs, 'tmpfs'), c.setString(fs, 'source', source), c.setString(fs, 'mode', mode))
@@ -68,8 +72,10 @@ export function planStage(
     const flags = f.MS_NOSUID | f.MS_NODEV | f.MS_NOEXEC
     const through = { commits: true, subject }
     const visible = c.mount(source, ['/proc/self/fd/', at], 'tmpfs', flags, `mode=${mode}`, through)
-    b.add(visible, c.openat(mount, cwd, target, open, { subject }), identity)
-    b.undo(visible, c.umount(target, true))
+    // what was opened before is below the mount, and the path may lead elsewhere by now
+    const again: Text = ['/proc/self/fd/', at, '/../', splitLast(target)!.name]
+    b.add(visible, c.openat(mount, cwd, again, open, { subject }), identity)
+    b.undo(visible, c.umount(again, true))
     b.always(c.close(mount))
   }
   b.add(c.mount(null, ['/proc/self/fd/', mount], null, f.MS_PRIVATE, null))
@@ -99,7 +105,7 @@ export function* attachStage(host: Host, path: Buffer): Flow<Stage> {
       outcome = yield { plan, pool, abortable: true }
     } catch (error) {
       if (error instanceof MountError && host.rung === 'auto' && host.lacks(error)) continue
-      throw diagnoseAttach(error)
+      throw error instanceof UnexpectedError ? (exchanged(error) ?? error) : diagnoseAttach(error)
     }
     const { mountId, dev } = identityOf(outcome.report(identity)!)
     return { path, namespace, mountId, dev, uniqueMountId }

@@ -9,6 +9,7 @@ import type { Features } from '../host/features.js'
 import { type Idmap, isMapped } from '../idmap.js'
 import type { Fragment } from '../program/plan.js'
 import type { Fill, Hole } from '../program/step.js'
+import { splitLast } from './bytes.js'
 import { choose, isStaged, type Need, type RungName } from './choose.js'
 import type { Host, StageHold } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
@@ -123,7 +124,7 @@ export function planWarm(host: Planner, base: Base, asked: MountSpec): PlannedMo
     base.kept.templates.set(shape, template)
   }
   const { rung, composition } = template.planned
-  return { rung, composition, fills: fillsOf(spec) }
+  return { rung, composition, fills: fillsOf(spec, rung) }
 }
 
 function plan(
@@ -145,6 +146,7 @@ function plan(
   checkHere(spec.options, features, 'options.options')
   const adapted = isOverlay ? adaptOptions(spec.options, features) : { options: spec.options, notes: [] }
   const ownNotes = optionNotes(spec.options, features, spec.upperdir !== undefined)
+  const ownHoles = spec.targetName && rung !== 'classic' ? holes - 1 : holes
   const input: RungInput = {
     layers,
     spec: { ...spec, options: adapted.options },
@@ -155,7 +157,7 @@ function plan(
     parents,
     unfinished,
     notes: [...notes, ...adapted.notes, ...ownNotes],
-    holes,
+    holes: ownHoles,
     fragments: kept.fragments,
     staging,
   }
@@ -190,13 +192,14 @@ function shapeOf(spec: MountSpec): Shape | undefined {
 }
 
 /** The paths and texts in the order of the holes. */
-function fillsOf({ upperdir, workdir, target, inside, idmap, options }: MountSpec): Fill[] {
+function fillsOf({ upperdir, workdir, target, inside, idmap, options }: MountSpec, rung: RungName): Fill[] {
   const fills: Fill[] = []
   if (upperdir && workdir) fills.push(upperdir, workdir)
   if (inside) fills.push(inside.namespace, inside.above, inside.name)
   else if (target) fills.push(target)
   if (idmap && isMapped(idmap)) fills.push(idmap.uidMap, idmap.gidMap)
   for (const { value, isText } of options.list) if (isText) fills.push(value!)
+  if (rung === 'classic' && target) fills.push(splitLast(target)!.name)
   return fills
 }
 
@@ -208,7 +211,9 @@ function withHoles(spec: MountSpec): { holes: number; planned: Planned } {
   const idmap = spec.idmap && { idmap: { uidMap: hole('uid_map'), gidMap: hole('gid_map') } }
   const list = spec.options.list.map((each) => (each.isText ? { ...each, value: hole(each.key) } : each))
   const options = { ...spec.options, list }
-  return { planned: { ...spec, ...upper, ...target, ...idmap, options }, holes }
+  // the last one: only rung classic fills it
+  const name = spec.target && !spec.inside && { targetName: hole('name of target') }
+  return { planned: { ...spec, ...upper, ...target, ...idmap, options, ...name }, holes }
 }
 
 /** The path as a whole is in no step of theirs. */

@@ -112,6 +112,8 @@ export interface Planned
   readonly upperdir: PathText | undefined
   readonly workdir: PathText | undefined
   readonly target: PathText | undefined
+  /** the last name of `target`, where that is a hole: a rung may need it apart */
+  readonly targetName?: Hole
   readonly inside: Inside | undefined
   readonly idmap: Idmap | { readonly uidMap: Hole; readonly gidMap: Hole } | undefined
   readonly options: PlannedOptions

@@ -6,13 +6,18 @@
  * fit, names of every kind work, and the target is reached by its fd too, so that no symbolic link is
  * followed.
  *
+ * An fd that was opened before a mount is below it: to get at the mount, the target's name is looked up again, from the
+ * fd of the target and one up, for the path may lead elsewhere by then. It must be the root of a mount, and from there on
+ * its fd is used. While something is mounted on it, the directory cannot be renamed in this namespace (EBUSY).
+ *
  *   operation     calls                                     taken back by
  *   ---------     -----                                     -------------
- *   mount         openat, chdir, mount(2): visible          umount2
- *   clone         mount(2) bind; out of the layer's peer    umount2
+ *   mount         openat, chdir, mount(2): visible          umount2 of the name
+ *   the mount     openat of "../name", statx
+ *   clone         mount(2) bind; out of the layer's peer    the same
  *                 group; again for read-only with the
  *                 flags of the layer's mount
- *   checks        openat of the mount, fstatfs, statx
+ *   checks        fstatfs
  */
 import { outOfRange } from '../../errors.js'
 import * as f from '../../flags.js'
@@ -27,13 +32,16 @@ import {
   type Slot,
   type Step,
   statfsField,
+  type Text,
   type TextPart,
 } from '../../program/step.js'
 import { msAtimes, outOfPeerGroup, remountFlags } from '../attributes.js'
+import { splitLast } from '../bytes.js'
 import { missing } from '../choose.js'
+import { isMountRoot } from '../identity.js'
 import type { OpenLayer } from '../layers.js'
 import { maxText } from '../options.js'
-import { createSteps, type Upper, upperSteps } from '../upper.js'
+import { createSteps, known, type Upper, upperSteps } from '../upper.js'
 import { isReadOnly } from './fs-context.js'
 import { type Composition, cloneNote, propagationNote, type RungInput } from './rung.js'
 
@@ -58,19 +66,24 @@ export function plan(input: RungInput): Composition {
     b.always(c.chdir('/'))
   } else b.note(`${missing(features, ['ownDirectory'])}: fewer layers fit into the data of mount(2)`)
   const isClone = layers.list.length === 1 && spec.upperdir === undefined
-  const visible = isClone ? bindSteps(b, input, at) : overlaySteps(b, input, at, upper)
-  const leave = (lazyTarget: Step) =>
-    b.undo(lazyTarget, c.umount(target, true, true, { endsSuperblock: !isClone }))
-  leave(visible)
+  const visible = isClone ? bindStep(b, input, at) : overlaySteps(b, input, at, upper)
+  const again: Text = ['/proc/self/fd/', at, '/../', spec.targetName ?? splitLast(known(target))!.name]
+  b.undo(visible, c.umount(again, true, true, { endsSuperblock: !isClone }))
   const mount = b.slot('mount')
-  b.add(c.openat(mount, cwd, target, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW, { subject }))
+  b.add(c.openat(mount, cwd, again, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW, { subject }))
   b.always(c.close(mount))
+  const identity = c.statxFd(mount, features.uniqueMountId, {
+    report: true,
+    identifies: true,
+    expect: isMountRoot(features),
+    subject,
+  })
+  b.add(identity)
+  if (isClone) cloneSteps(b, input, mount)
   if (upper && !isReadOnly(spec)) {
     const expect = [{ field: statfsField.flags, mask: BigInt(f.ST_RDONLY), value: 0n }]
     b.add(c.fstatfs(mount, { expect, subject: about('upperdir', spec.upperdir) }))
   }
-  const identity = c.statxFd(mount, features.uniqueMountId, { report: true, identifies: true })
-  b.add(identity)
   if (spec.propagation !== undefined) {
     b.note(propagationNote)
     b.add(
@@ -152,14 +165,19 @@ const copiesNote =
  * mount(2) ignores MS_RDONLY together with MS_BIND: it takes a second call, which sets all attributes anew.
  * Those of the layer's mount are as they were when the layer was opened.
  */
-function bindSteps(b: PlanBuilder, { layers, spec, features }: RungInput, at: Slot): Step {
-  const { fd: kept, subject, mountFlags } = layers.list[0]!
+function bindStep(b: PlanBuilder, { layers, features }: RungInput, at: Slot): Step {
   // a layer on its own is never reached by name
-  const fd = kept!
-  const bind = c.mount(byNumber(fd, features), byNumber(at, features), null, f.MS_BIND, null, {
+  const { fd, subject } = layers.list[0]!
+  const bind = c.mount(byNumber(fd!, features), byNumber(at, features), null, f.MS_BIND, null, {
     commits: true,
     subject,
   })
+  b.add(bind)
+  return bind
+}
+
+function cloneSteps(b: PlanBuilder, { layers, spec, features }: RungInput, mount: Slot): void {
+  const { subject, mountFlags } = layers.list[0]!
   const asked = spec.attributes.ms
   const change = {
     msSet: f.MS_RDONLY | asked,
@@ -168,10 +186,9 @@ function bindSteps(b: PlanBuilder, { layers, spec, features }: RungInput, at: Sl
   const flags = mountFlags === undefined ? change.msSet : remountFlags(mountFlags, change)
   b.note(cloneNote, 'the clone is writable for a moment: mount(2) makes it read-only by a second call')
   b.note(copiesNote)
+  const there = byNumber(mount, features)
   b.add(
-    bind,
-    c.mount(null, spec.target!, null, outOfPeerGroup, null, { subject }),
-    c.mount(null, spec.target!, null, f.MS_REMOUNT | f.MS_BIND | flags, null, { subject }),
+    c.mount(null, there, null, outOfPeerGroup, null, { subject }),
+    c.mount(null, there, null, f.MS_REMOUNT | f.MS_BIND | flags, null, { subject }),
   )
-  return bind
 }
