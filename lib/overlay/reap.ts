@@ -247,7 +247,7 @@ export function planDiscard({ fds = [], trees = [] }: Leftovers): Plan {
 }
 
 /** EINTR, EIO, ENOSPC, EDQUOT: it is closed all the same, and whoever closes a stack has nothing else to do about it. */
-const closedAnyway = [4, 5, 28, 122]
+export const closedAnyway = [4, 5, 28, 122]
 const drop = (slot: Slot): Step => ({ ...c.close(slot), tolerate: closedAnyway })
 
 /** EPERM, ENOENT, EBUSY, EINVAL, ENOSPC, ELOOP */

@@ -28,6 +28,7 @@ import {
   statxField,
 } from '../program/step.js'
 import type { StageLease } from './host.js'
+import { closedAnyway } from './reap.js'
 
 /** What is kept of it: fds, so that it is gone when they are closed. */
 export interface Staging {
@@ -166,7 +167,8 @@ export function planUnstage(staging: Staging, trees: readonly number[], isHome =
   for (const step of isHome ? steps : steps.filter(({ call }) => call === 'unlinkat')) {
     b.add(step.call === 'unlinkat' ? { ...step, tolerate: gone } : step)
   }
-  for (const slot of slots) b.add(c.close(slot))
+  // it is closed whatever it answers
+  for (const slot of slots) b.add({ ...c.close(slot), tolerate: closedAnyway })
   return b.build()
 }
 

@@ -5,7 +5,7 @@
  * is EFAULT alone, since the addresses are the addon's own. A filter may answer anything; what container engines let
  * theirs answer, EPERM and ENOSYS, is in every row but those of calls without which no program runs at all.
  */
-import { errnoNumber } from '../../lib/errno.js'
+import { errnoName, errnoNumber } from '../../lib/errno.js'
 import type { CallName } from '../../lib/program/step.js'
 
 type Row = Readonly<Record<string, string>>
@@ -112,6 +112,13 @@ export const errnosOf = (call: SystemCall): number[] => {
   const numbers = Object.keys(errnos[call]).map((name) => errnoNumber(aliases[name] ?? name))
   if (numbers.includes(undefined)) throw new Error(`${call}: an errno without a number`)
   return [...new Set(numbers as number[])]
+}
+
+/** Those that mean something of their own to the library, and one that means nothing but failure. */
+export const fewErrnosOf = (call: SystemCall): number[] => {
+  const all = errnosOf(call)
+  const special = all.filter((errno) => ['EPERM', 'ENOSYS'].includes(errnoName(errno)))
+  return [...all.filter((errno) => !special.includes(errno)).slice(-1), ...special]
 }
 
 const itself = <const Name extends SystemCall>(...names: Name[]): Record<Name, readonly SystemCall[]> =>

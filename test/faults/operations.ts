@@ -1,10 +1,11 @@
 /**
  * What is swept: rootfs of every kind on a rung, binds and tmpfs, and what is done with them afterwards.
  *
- * By the promise forms: the Sync forms run the same programs, but those that change nothing of a thread on the calling
- * one, whose other calls are not told apart.
+ * By the promise forms, and with a few errnos for each call by the Sync forms and `mountMany`, which run the same
+ * programs: on the calling thread those that change nothing of it, several at once, and what they have made already
+ * when one fails.
  */
-import { closeSync, lstatSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, lstatSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import {
   LayerStack,
   type Mounter,
@@ -12,9 +13,11 @@ import {
   MountGroup,
   type OverlayMountOptions,
   type Rootfs,
+  type RungName,
 } from '../../lib/index.js'
 import { isStaged } from '../../lib/overlay/choose.js'
 import type { Container } from '../support/container.js'
+import { imagesOf } from '../support/images.js'
 import { isBelow } from '../support/mountinfo.js'
 import { setXattrs, type Way } from '../support/rungs.js'
 import type { Scratch } from '../support/scratch.js'
@@ -31,6 +34,7 @@ const verify = (path: string, shift = 0, layers = 2): void => {
 }
 
 const unmount = (made: { unmount(): Promise<void> }): Promise<void> => made.unmount()
+const unmountSync = (made: { unmountSync(): void }): void => made.unmountSync()
 
 /** What is in a directory; it is empty then. */
 const emptied = (dir: string) => (): string[] =>
@@ -48,6 +52,7 @@ export const rungOperations = (
   const lowerdir = area.layers(2)
   setXattrs(lowerdir[0] as string, { 'trusted.faults': 'top' })
   const lone = area.layers(1, { below: 'lone' })
+  const { images } = isStaged(rung) ? { images: [] } : imagesOf(area, lowerdir)
   const long = area.layers(2, { below: `${'d'.repeat(200)}/${'e'.repeat(200)}` })
   const { upperdir, workdir, target } = area.container('plain')
   const volatile = area.container('volatile')
@@ -121,8 +126,9 @@ export const rungOperations = (
       }),
     )
   }
-  // what is made is made the same way, and attached by the same steps, on the others
-  if (rung === 'direct' || rung === 'staged') {
+  if (rung !== 'classic') {
+    // what is made is made the same way, and attached by the same steps, on the others
+    const isWhole = rung === 'direct' || rung === 'staged'
     list.push(
       mount(
         'in another namespace',
@@ -135,6 +141,7 @@ export const rungOperations = (
           propagation: 'shared',
         },
         {
+          ...(!isWhole && { form: 'inside' }),
           left: () => {
             const there = container.mounts().filter((each) => isBelow(each, '/rootfs'))
             for (const { target } of there) container.sh(`umount -l ${target}`)
@@ -163,7 +170,31 @@ export const rungOperations = (
   }
   if (!isStaged(rung)) {
     list.push(mount('upper checked', { ...upper, checkUpper: true }))
+    list.push(mount('images', { ...upper, lowerdir: images }))
   }
+  list.push(
+    operation(
+      'Sync',
+      async (mounter, keep) => {
+        const stack = keep(LayerStack.openSync({ lowerdir, idmap }, { mounter }), (made) => made.closeSync())
+        verify(keep(stack.mountSync(upper), unmountSync).path, shift)
+        const once = keep(
+          mounter.mountSync({ lowerdir, idmap, ...other, propagation: 'shared' }),
+          unmountSync,
+        )
+        verify(once.path, shift)
+      },
+      { form: 'Sync' },
+    ),
+    operation(
+      'many',
+      async (mounter, keep) => {
+        const stack = keep(await LayerStack.open({ lowerdir, idmap }, { mounter }), (made) => made.close())
+        for (const made of await stack.mountMany([upper, other])) verify(keep(made, unmount).path, shift)
+      },
+      { form: 'many' },
+    ),
+  )
   return list
 }
 
@@ -230,13 +261,47 @@ export const otherOperations = (area: Scratch, rung: 'direct' | 'classic'): Oper
         await inner.moveTo(elsewhere)
         verify(elsewhere, 0, 1)
       }),
-      operation('handed over as an fd', async (mounter, keep) => {
-        const rootfs = keep(await mounter.mount({ lowerdir }), unmount)
-        const fd = openSync(`/proc/self/fd/${rootfs.fd}`, 'r')
-        keep(fd, closeSync)
-        verify(rootfs.path)
+      operation('taken over as an fd', async (mounter, keep) => {
+        const fd = (await mounter.mount({ lowerdir })).release() as number
+        // what is closed in the background is on the same threads
+        await mounter.idle()
+        let taken: Rootfs | undefined
+        try {
+          taken = await mounter.takeRootfs(fd)
+        } finally {
+          // it is the caller's as long as it was not taken
+          if (taken === undefined) closeSync(fd)
+        }
+        verify(keep(taken, unmount).path)
       }),
     )
   }
   return list
+}
+
+/** `auto`: what a fault at a step of the first rung leads to. */
+export const autoOperations = (area: Scratch): Operation[] => {
+  const lowerdir = area.layers(2)
+  const { upperdir, workdir, target } = area.container('auto')
+  const upper = { upperdir, workdir }
+  const auto = (
+    name: string,
+    first: RungName,
+    options: Partial<OverlayMountOptions>,
+    shift = 0,
+  ): Operation => ({
+    name: `auto, ${name}`,
+    mounter: { rung: 'auto' },
+    form: `auto, ${name}`,
+    first,
+    async run(mounter, keep) {
+      const rootfs = await mounter.mount({ lowerdir, ...upper, ...options })
+      verify(keep(rootfs, unmount).path, shift)
+    },
+  })
+  return [
+    auto('plain', 'direct', { target, propagation: 'shared' }),
+    auto('detached', 'direct', {}),
+    auto('idmapped', 'detached-tree', { target, idmap: mapping(), upper: 'shifted' }, 100_000),
+  ]
 }

@@ -36,12 +36,23 @@ export interface Site {
 const names = new Map<number, string>()
 let programs: Program[] = []
 let handed: Plan | undefined
+let handedTogether: readonly Plan[] = []
+
+/** What the calling thread is called while it runs a program. */
+const callingThread = 'ofd-caller'
+
+/** Steps that change something of their thread: a program with one of them never runs on the calling one. */
+const changing = new Set(
+  'fchdir chdir mkdirat assume_fsids restore_fsids setns unshare pivot_root chroot userns'.split(' '),
+)
+const leavesThreadAlone = ({ steps }: Plan): boolean =>
+  steps.every(({ call, answers }) => !changing.has(call) && !answers)
 
 /** Looks on from here on. */
 const observe = (): void => {
-  const { createPool, submit, runSync } = binding
-  const ran = (pool: number): void => {
-    if (handed !== undefined) programs.push({ plan: handed, thread: names.get(pool) ?? '' })
+  const { createPool, submit, submitAll, runSync } = binding
+  const ran = (pool: number, plan = handed): void => {
+    if (plan !== undefined) programs.push({ plan, thread: names.get(pool) ?? '' })
   }
   Object.assign(binding, {
     createPool(...args: Parameters<typeof createPool>) {
@@ -53,13 +64,31 @@ const observe = (): void => {
       ran(args[0])
       return submit(...args)
     },
+    submitAll(...args: Parameters<typeof submitAll>) {
+      for (const plan of handedTogether) ran(args[0], plan)
+      return submitAll(...args)
+    },
     runSync(...args: Parameters<typeof runSync>) {
-      ran(args[0])
-      return runSync(...args)
+      if (handed === undefined || !leavesThreadAlone(handed)) {
+        ran(args[0])
+        return runSync(...args)
+      }
+      programs.push({ plan: handed, thread: callingThread })
+      const name = process.title
+      process.title = callingThread
+      try {
+        return runSync(...args)
+      } finally {
+        process.title = name
+      }
     },
   })
   const pool = Pool.prototype
-  const { start, runSync: runPoolSync } = pool
+  const { start, startAll, runSync: runPoolSync } = pool
+  pool.startAll = function (requests, ...rest) {
+    handedTogether = requests.flatMap(({ plan, fills }) => (fills === undefined ? [] : [plan]))
+    return startAll.call(this, requests, ...rest)
+  }
   pool.start = function (request, ...rest) {
     handed = request.plan
     return start.call(this, request, ...rest)

@@ -11,10 +11,19 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, readdirSync } from 'node:fs'
 import { errnoName } from '../../lib/errno.js'
-import { HandoverError, MountError, Mounter, type MounterOptions, RungError } from '../../lib/index.js'
+import {
+  HandoverError,
+  MountError,
+  Mounter,
+  type MounterOptions,
+  RungError,
+  type RungName,
+} from '../../lib/index.js'
+import { rungs } from '../../lib/overlay/choose.js'
+import type { Plan } from '../../lib/program/plan.js'
 import { fds, settled, threads } from '../support/counts.js'
 import { mounts } from '../support/mountinfo.js'
-import { errnosOf } from './errnos.js'
+import { errnosOf, fewErrnosOf, systemCalls } from './errnos.js'
 import { forgetPrograms, handedOver, isGidMapRefused, type Site, sites } from './programs.js'
 import { arm, closedLink, type Fault, report } from './supervised.js'
 
@@ -26,6 +35,10 @@ export interface Operation {
   readonly mounter: MounterOptions
   /** makes it, and sees that it is right */
   run(mounter: Mounter, keep: Keep): Promise<void>
+  /** runs the programs of other operations in a way of its own: they are swept again, with a few errnos a call */
+  readonly form?: string
+  /** with `auto`: the rung that is taken where nothing fails */
+  readonly first?: RungName
   /** what is left that should not be, besides fds, mounts and threads; and takes it away */
   left?(): string[]
 }
@@ -33,6 +46,8 @@ export interface Operation {
 export interface Swept {
   /** calls of steps that failed at least once */
   steps: number
+  /** steps that take something back, of all plans that ran, and those of them that a fault has led to */
+  readonly undo: { readonly all: Set<string>; readonly reached: Set<string> }
   /** runs with a fault */
   cases: number
   readonly problems: string[]
@@ -53,6 +68,8 @@ interface Performed {
 
 interface Ended extends Performed {
   readonly sites: readonly Site[]
+  /** plans of rungs, in the order in which they ran */
+  readonly rungs: readonly string[]
 }
 
 /** The operation once, and what it has made given back. */
@@ -80,6 +97,8 @@ const perform = async (operation: Operation, mounter: Mounter): Promise<Performe
         // as its owner would
         await close()
       } catch (again) {
+        // it waits for the first one, and says the same
+        if (again === thrown) continue
         problems.push(`a second try failed too: ${again}`)
       }
     }
@@ -106,8 +125,11 @@ const attempt = async (operation: Operation, mounter: Mounter, faults: readonly 
   const found = sites(made, handedOver())
   const strange = faults.length === 0 ? found.filter(({ phase }) => phase === 'unknown') : []
   if (strange.length > 0) problems.push(`calls that no step explains: ${strange.map(nameOf).join(', ')}`)
-  return { error, hasMade, problems, sites: found }
+  const ran = handedOver().map(({ plan }) => plan.title)
+  return { error, hasMade, problems, sites: found, rungs: ran.filter((title) => isRung(title)) }
 }
+
+const isRung = (title: string): boolean => rungs.some((rung) => rung === title)
 
 /** Fds that Node opens when it likes. */
 const ofNode = /^(anon_inode:\[(eventpoll|eventfd|io_uring|pidfd)\]|pipe:|socket:)/
@@ -140,6 +162,51 @@ const closeStandIns = (): number => {
   return found.length
 }
 
+/** Calls that a rung can do without, by another rung; their ENOSYS before anything is visible is a feature's, no fault. */
+const features = new Set([
+  ...[
+    'fsopen',
+    'fsconfig',
+    'fsmount',
+    'move_mount',
+    'open_tree',
+    'open_tree_attr',
+    'mount_setattr',
+    'openat2',
+  ],
+])
+
+const wasVisible = ({ plan, at = 0 }: Site): boolean =>
+  plan!.steps.slice(0, at).some(({ commits }) => commits)
+
+/** Whether `auto` goes on to another rung. */
+const fallsBack = (operation: Operation, site: Site, errno: number): boolean =>
+  operation.first !== undefined &&
+  site.phase === 'main' &&
+  site.plan?.title === operation.first &&
+  features.has(site.step!.call) &&
+  errnoName(errno) === 'ENOSYS' &&
+  !wasVisible(site)
+
+/** What is wrong with the rungs that were tried. */
+const wrongRungs = (
+  operation: Operation,
+  { error, rungs, hasMade }: Ended,
+  [site, errno]: [Site, number],
+) => {
+  const { first } = operation
+  if (first === undefined) return undefined
+  const others = rungs.filter((rung) => rung !== first)
+  if (!fallsBack(operation, site, errno)) {
+    return others.length > 0 ? `no feature is missing, and ${others} was tried` : undefined
+  }
+  if (hasMade) return undefined
+  // none can do without it
+  const isNamed =
+    error instanceof RungError && error.message.includes(`ENOSYS at its first use: ${site.made.call}(`)
+  return isNamed ? undefined : `neither another way nor a RungError that names the call: ${error}`
+}
+
 const backgroundPlans = new Set(['discard', 'unstage'])
 
 /** What may come of a fault besides an error that names the step. */
@@ -168,6 +235,8 @@ const recoveries: readonly { readonly why: string; is(site: Site, errno: string)
 const resultOf = (site: Site, errno: number): Result => {
   const { step, phase, plan, made } = site
   if (phase === 'thread') return 'either'
+  // `close()` of a stack waits for it, and says that its trees are still attached; in the background nobody is told
+  if (phase === 'main' && plan!.title === 'unstage' && made.call !== 'close') return 'either'
   if (phase !== 'main' || backgroundPlans.has(plan!.title)) return 'success'
   if (step!.tolerate?.includes(errno)) return isUntrue(site, errno) ? 'either' : 'success'
   if (step!.call === 'userns' && isGidMapRefused(site.nth, errno)) return 'success'
@@ -178,6 +247,10 @@ const resultOf = (site: Site, errno: number): Result => {
 /** Tolerated because there is nothing to do then, though here there is: what comes next may fail by itself. */
 const isUntrue = ({ step }: Site, errno: number): boolean =>
   step?.tolerate?.includes(errno) === true && ['unlinkat', 'mkdirat'].includes(step.call)
+
+/** To `Rootfs.fromFd` it says that the mount is the root of another mount namespace. */
+const isForeignRoot = ({ plan, step }: Site, errno: number): boolean =>
+  plan?.title === 'take rootfs' && step?.call === 'mount_setattr' && errnoName(errno) === 'EINVAL'
 
 /** To `Mount.open`, these say that the mount is not there. */
 const isAnswer = ({ plan }: Site, errno: number): boolean =>
@@ -198,6 +271,7 @@ const isMissingRung = (error: unknown, site: Site, errno: number): boolean => {
 /** What is wrong with the error of a step that was made to fail. */
 const misnamed = (error: unknown, site: Site, errno: number): string | undefined => {
   if (error instanceof HandoverError && isAnswer(site, errno)) return undefined
+  if (error instanceof TypeError && isForeignRoot(site, errno)) return undefined
   if (isMissingRung(error, site, errno)) return undefined
   if (!(error instanceof MountError)) return `not a MountError: ${error}`
   const { step, at } = site
@@ -252,10 +326,14 @@ const runCase = async (
   if (first === undefined) {
     if (ended.error) problems.push(`${ended.error}`)
   } else {
-    const wanted = resultOf(...first)
+    const isFeature = fallsBack(operation, ...first)
+    const wanted = isFeature ? 'either' : resultOf(...first)
+    const strange = wrongRungs(operation, ended, [...first])
+    if (strange !== undefined) problems.push(strange)
     if (wanted === 'success' && ended.error) problems.push(`no success: ${ended.error}`)
     if (wanted === 'error' && !ended.error) problems.push('no error')
-    if (wanted !== 'success' && ended.error && first[0].phase !== 'thread' && !isUntrue(...first)) {
+    const isNamed = wanted !== 'success' && first[0].phase !== 'thread' && !isUntrue(...first) && !isFeature
+    if (isNamed && ended.error) {
       const wrong = misnamed(ended.error, ...first)
       if (wrong !== undefined) problems.push(wrong)
     }
@@ -269,7 +347,9 @@ const runCase = async (
   closeStandIns()
   const again = await perform(operation, mounter)
   const isOver = first !== undefined && lossAt(...first) === rungLoss['ENOSYS']
-  if (isOver !== (first !== undefined && isMissingRung(again.error, ...first)))
+  if (first !== undefined && fallsBack(operation, ...first)) {
+    if (String(again.error) !== String(ended.error)) problems.push(`and then: ${again.error}`)
+  } else if (isOver !== (first !== undefined && isMissingRung(again.error, ...first)))
     problems.push(`the rung is ${isOver ? 'still there' : 'gone'}: ${again.error}`)
   else if (again.error && !isOver) problems.push(`and then: ${again.error}`)
   operation.left?.()
@@ -286,9 +366,36 @@ const runCase = async (
   return { problems, sites: ended.sites, isMissed }
 }
 
-/** A step of a program that makes the same calls, whatever operation it is part of. */
-const keyOf = (site: Site): string =>
-  `${site.plan?.steps.map(({ call, when = '' }) => call + when).join()} ${nameOf(site)}`
+const callsOf = ({ title, steps }: Plan): string =>
+  `${title}: ${steps.map(({ call, when = '' }) => call + when).join()}`
+
+/** A step of a program that makes the same calls, whatever operation it is part of, but for its form. */
+const keyOf = (site: Site, { form = '' }: Operation): string =>
+  `${form} ${site.plan && callsOf(site.plan)} ${nameOf(site)}`
+
+/**
+ * A step that takes something back, by what that is: a directory that was there is not removed by one operation, and
+ * one that was made is by another.
+ */
+const undoName = ({ title, steps }: Plan, at: number): string => {
+  const { call, ifDone } = steps[at]!
+  const done = ifDone && `${ifDone.call} ${ifDone.subject?.option ?? ''} ${ifDone.when ?? ''}`
+  return `${title}: ${call} after ${done ?? 'any failure'}`
+}
+
+/** The steps that take something back, of plans that ran, and those of them that have made their calls. */
+const countUndo = ({ all, reached }: Swept['undo'], sites: readonly Site[]): void => {
+  for (const { plan } of handedOver()) {
+    for (const [at, { when, call }] of plan.steps.entries())
+      if (when === 'undo' && systemCalls[call].length > 0) all.add(undoName(plan, at))
+  }
+  markUndone({ reached }, sites)
+}
+
+const markUndone = ({ reached }: Pick<Swept['undo'], 'reached'>, sites: readonly Site[]): void => {
+  for (const { plan, phase, step, at } of sites)
+    if (plan && step && phase === 'undo') reached.add(undoName(plan, at!))
+}
 
 /**
  * Sweeps an operation. Problems are in words, with the faults that led to them.
@@ -296,7 +403,9 @@ const keyOf = (site: Site): string =>
  * @param seen what other operations have had failing already: programs of the same calls are swept once
  */
 export const sweep = async (operation: Operation, seen: Set<string>): Promise<Swept> => {
-  const swept: Swept = { steps: 0, cases: 0, problems: [] }
+  const swept: Swept = { steps: 0, undo: { all: new Set(), reached: new Set() }, cases: 0, problems: [] }
+  const errnosFor = operation.form === undefined ? errnosOf : fewErrnosOf
+  const key = (site: Site): string => keyOf(site, operation)
   const run = async (...faults: [site: Site, errno: number][]): Promise<readonly Site[]> => {
     let { problems, sites, isMissed } = await runCase(operation, faults)
     // what is collected in the background may be closed in another order
@@ -305,28 +414,31 @@ export const sweep = async (operation: Operation, seen: Set<string>): Promise<Sw
     }
     const what = faults.map(([site, errno]) => `${errnoName(errno)} at ${nameOf(site)}`).join(', then ')
     swept.problems.push(...problems.map((problem) => `${operation.name}: ${what || 'no fault'}: ${problem}`))
+    // of `auto` the first rung alone is swept: where none fails
+    if (operation.first === undefined || faults.length === 0) countUndo(swept.undo, sites)
+    else markUndone(swept.undo, sites)
     if (faults.length > 0) swept.cases++
     return sites
   }
   const known = await run()
   if (swept.problems.length > 0) return swept
   // what is made to fail anyway is no news of a run with a fault
-  const usual = new Set(known.map(keyOf))
+  const usual = new Set(known.map(key))
   for (const site of known) {
     // several threads get ready at once: whose call is whose cannot be told
-    if (seen.has(keyOf(site)) || (site.phase === 'thread' && site.made.thread === 'ofd-visit')) continue
-    seen.add(keyOf(site))
+    if (seen.has(key(site)) || (site.phase === 'thread' && site.made.thread === 'ofd-visit')) continue
+    seen.add(key(site))
     swept.steps++
-    for (const [nth, errno] of errnosOf(site.made.call).entries()) {
+    for (const [nth, errno] of errnosFor(site.made.call).entries()) {
       const after = await run([site, errno])
       if (nth > 0 || resultOf(site, errno) !== 'error') continue
       for (const undone of after) {
-        const key = keyOf(undone)
+        const name = key(undone)
         if (!['undo', 'always', 'end'].includes(undone.phase) || undone.made.errno !== 0) continue
-        if (usual.has(key) || seen.has(key)) continue
-        seen.add(key)
+        if (usual.has(name) || seen.has(name)) continue
+        seen.add(name)
         swept.steps++
-        for (const second of errnosOf(undone.made.call)) await run([site, errno], [undone, second])
+        for (const second of errnosFor(undone.made.call)) await run([site, errno], [undone, second])
       }
     }
   }
