@@ -28,6 +28,7 @@ export const lineOf = (release: string): string => release.split('.').slice(0, 2
 
 export const facts = {
   release: release(),
+  architecture: process.arch,
   features: Object.fromEntries(
     names.map((name) => [name, Array.isArray(found[name]) ? true : found[name]]),
   ) as Record<(typeof names)[number], boolean | string>,

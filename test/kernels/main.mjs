@@ -4,6 +4,7 @@
  *
  *   npm run test:kernels                      6.1, 6.12 and the running kernel
  *   npm run test:kernels -- 6.1 running       those
+ *   npm run test:kernels:arm64                6.12 on emulated arm64
  *   npm run test:kernels -- --write           and writes the table of docs/kernel-features.md
  */
 import { spawn, spawnSync } from 'node:child_process'
@@ -32,20 +33,39 @@ const PATH = [dirname(process.execPath), '/usr/local/sbin:/usr/local/bin:/usr/sb
   ':',
 )
 
+/** By Debian's name of an architecture: what builds the addon for it on another. */
+const crossCompilers = { arm64: 'aarch64-linux-gnu-g++' }
+
+/**
+ * Which node runs the bundle on a kernel, and with which addon: for another architecture than this process's the one
+ * of test/kernels/programs, and an addon that is cross-built in a directory of its own.
+ */
+const nodeOf = (kernel) => {
+  const architecture = kernel.split('-')[1] ?? process.arch
+  if (architecture === process.arch) return { program: process.execPath, env: { PATH } }
+  const CXX = crossCompilers[architecture]
+  const env = { ...process.env, CXX }
+  const built = CXX && spawnSync('test/memory/build', [architecture], { stdio: 'inherit', env }).status === 0
+  if (!built)
+    throw new Error(`no addon for ${architecture}: test/memory/build takes ${CXX ?? 'its compiler'}`)
+  return { program: '/usr/bin/node', env: { OVERLAYFD_PREBUILD: join(root, 'build', architecture) } }
+}
+
 /** Runs the bundle, follows its TAP, and answers the line of facts in it. */
 const runOn = async (kernel, file) => {
   // a preloaded file, for the mount namespace has to be left before the first thread starts
   const script = ['--require=./test/support/own-namespace.cjs', file]
   const isGuest = kernel !== 'running'
+  const { program, env } = nodeOf(kernel)
   // what QEMU translates it translates once: code that is compiled as it runs costs a third more
-  const node = [process.execPath, ...(isGuest ? ['--jitless', '--no-expose-wasm'] : []), ...script]
+  const node = [program, ...(isGuest ? ['--jitless', '--no-expose-wasm'] : []), ...script]
   const command = isGuest ? ['test/kernels/run', kernel, '--', ...node] : node
   const begin = performance.now()
   console.log(`\n# ${kernel}`)
   // the guest is slow, and slower beside others: its runner has the only limit
   const child = spawn(command[0], command.slice(1), {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, PATH, TAP_TIMEOUT: '0' },
+    env: { ...process.env, ...env, TAP_TIMEOUT: '0' },
   })
   const ended = once(child, 'close')
   const output = follow((line) => console.log(line))

@@ -1,6 +1,7 @@
 /**
  * The table kernel × feature, rung, choice in docs/kernel-features.md, from the lines that the runs have printed
- * (facts.ts): a column for each kernel, known by the first two numbers of its release. A run changes or checks its own
+ * (facts.ts): a column for each kernel, known by the first two numbers of its release, and by its architecture where that is
+ * not x64. A run changes or checks its own
  * column; a running kernel that the document has no column of is not compared.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -9,14 +10,17 @@ const mark = '# kernel facts: '
 const [begin, end] = ['<!-- kernels: written by npm run test:kernels -- --write -->', '<!-- /kernels -->']
 
 /**
- * @typedef {{ release: string, features: Record<string, boolean | string>, rungs: Record<string, 'serves' | string[]>,
+ * @typedef {{ release: string, architecture: string, features: Record<string, boolean | string>, rungs: Record<string, 'serves' | string[]>,
  *   auto: Record<string, string>, isRequired?: boolean }} Facts
  */
 
 /** @param {string} line of output @returns {Facts | undefined} */
 export const factsOf = (line) => (line.startsWith(mark) ? JSON.parse(line.slice(mark.length)) : undefined)
 
-const lineOf = ({ release }) => /^\d+\.\d+/.exec(release)?.[0] ?? release
+const lineOf = ({ release, architecture }) => {
+  const line = /^\d+\.\d+/.exec(release)?.[0] ?? release
+  return architecture === 'x64' ? line : `${line}, ${architecture}`
+}
 const word = (value) => (value === true ? 'yes' : value === false ? 'no' : `\`${value}\``)
 
 /** One kernel's cells, by row. @param {Facts} facts @returns {Map<string, string>} */

@@ -102,4 +102,7 @@ t.test('wrong arguments', { ...privileged, timeout: 600_000 }, async (t) => {
   const { status, stderr } = await run(runner, ['5.0', '--', 'true'])
   t.equal(status, 125)
   t.match(stderr, /no kernel 5\.0/)
+  const foreign = await run(runner, ['6.12-alpha', '--', 'true'])
+  t.equal(foreign.status, 125)
+  t.match(foreign.stderr, /no architecture alpha/)
 })
