@@ -134,14 +134,14 @@ const inWorker = (dir, names, name) => {
 const endings = {
   /** nothing but what is pending may keep it alive */
   async natural(dir, names) {
-    await reach(names, newState(dir, 'main'))
+    await reach(names, kept(newState(dir, 'main')))
   },
   async 'process.exit'(dir, names) {
-    await reach(names, newState(dir, 'main'))
+    await reach(names, kept(newState(dir, 'main')))
     process.exit(0)
   },
   async throw(dir, names) {
-    await reach(names, newState(dir, 'main'))
+    await reach(names, kept(newState(dir, 'main')))
     throw new Error('thrown on purpose')
   },
   async 'worker.terminate'(dir, names) {
@@ -179,14 +179,18 @@ const endings = {
 
 const newState = (dir, name) => ({ dir, name, made: 0, held: [], stack: undefined, overlayfd: undefined })
 
+/** To the end of its environment, or what it holds may be collected a moment before, with a warning. */
+function kept(state) {
+  globalThis.state = state
+  return state
+}
+
 if (isMainThread) {
   const [dir, names, ending] = process.argv.slice(2)
   const seen = await endings[ending](dir, names.split(',').filter(Boolean))
   if (seen !== undefined) console.log(JSON.stringify(seen))
 } else {
   const { dir, names, name } = workerData
-  // kept to the end, or what the worker holds is collected before it is terminated, with a warning
-  globalThis.state = newState(dir, name)
-  await reach(names, globalThis.state)
+  await reach(names, kept(newState(dir, name)))
   parentPort.postMessage('reached')
 }
