@@ -114,7 +114,8 @@ const main = () => {
   console.error(`${taken.length} test files under sanitizers, ${all.length - taken.length} left out:`)
   for (const [place, reason] of Object.entries(leftOut)) console.error(`  ${place}: ${reason}`)
   console.error(`  ${notYet.length} files: not tried yet`)
-  if (later.length > 0) console.error(`  ${later.length} files: minutes each, taken with OVERLAYFD_MEMORY=all`)
+  if (later.length > 0)
+    console.error(`  ${later.length} files: minutes each, taken with OVERLAYFD_MEMORY=all`)
   for (const file of taken) console.log(file)
 }
 
