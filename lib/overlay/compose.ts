@@ -18,7 +18,7 @@ import { identityOf } from '../program/result.js'
 import type { Step } from '../program/step.js'
 import { absolute, commonParent, splitLast } from './bytes.js'
 import { checkUpper, isBusy, whichIsBusy } from './check-upper.js'
-import { isStaged, type RungName } from './choose.js'
+import { choose, isStaged, type RungName } from './choose.js'
 import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import { exchanged } from './identity.js'
@@ -42,6 +42,8 @@ export function* compose(host: Host, here: Here, base: Base, spec: MountSpec): F
 }
 
 function* checked(host: Host, here: Here, base: Base, spec: MountSpec): Flow<void> {
+  // a mount that is refused anyway is refused before anything is tried, and by the error that explain has for it
+  choose(needOf(base.spec, spec), host.features, host.rung)
   checkHere(spec.options, host.features, 'options.options')
   try {
     yield* checkUpper(host, here, spec)

@@ -20,7 +20,7 @@ import { needOf, nothingKept, planMount } from './plan-mount.js'
 import { planDiscard } from './reap.js'
 import type { MountSpec, StackSpec } from './spec.js'
 import { assumedStage, assumedStaging, planUnstage, type Staging } from './staging.js'
-import { candidates, layerName, planTrees, type Seen } from './trees.js'
+import { candidates, layerName, planTrees, type Seen, treeName } from './trees.js'
 
 /** A rung, its plans, and their cost. `String(explanation)` prints all of it. */
 export class Explanation {
@@ -155,7 +155,7 @@ function assumeTrees(
     const group = wanted.findIndex(({ members }) => members.includes(i))
     const name = group < 0 ? undefined : relativeTo(wanted[group]!.parent, layer.path!)
     return layerOf(spec, i, layer, {
-      fd: layer.fd,
+      fd: group < 0 ? held(-1, treeName(layerName(spec, i))) : layer.fd,
       group: group < 0 ? wanted.length + alone.indexOf(i) : group,
       name,
     })

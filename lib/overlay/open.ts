@@ -21,7 +21,15 @@ import { lookAtLayers } from './look.js'
 import type { MappingLease } from './mappings.js'
 import { imageAt, layerSubject, type StackSpec } from './spec.js'
 import type { Staging } from './staging.js'
-import { type Candidate, candidates, layerName, planTrees, type Seen, type TreesPlan } from './trees.js'
+import {
+  type Candidate,
+  candidates,
+  layerName,
+  planTrees,
+  type Seen,
+  type TreesPlan,
+  treeName,
+} from './trees.js'
 
 /** Layers that are open, and what has to be closed with them. */
 export interface Opened {
@@ -214,7 +222,7 @@ class Joining {
     for (const i of alone) {
       const slot = trees.alone.get(i)
       if (slot) this.#own.trees.push(fds.get(slot)!)
-      const fd = slot ? held(fds.get(slot)!, layerName(this.#spec, i)) : this.#seen[i]!.fd
+      const fd = slot ? held(fds.get(slot)!, treeName(layerName(this.#spec, i))) : this.#seen[i]!.fd
       this.#add(i, { fd, group: this.#groups.length, name: undefined })
       this.#groups.push({ root: this.#seen[i]!.fd })
     }
@@ -254,7 +262,7 @@ class Joining {
     const root = held(fds.get(parent)!, name)
     this.#groups.push({
       root,
-      tree: treeFd === undefined ? root : held(treeFd, `tree of ${name}`),
+      tree: treeFd === undefined ? root : held(treeFd, treeName(name)),
       mountId: below,
     })
     return failed

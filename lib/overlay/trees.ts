@@ -43,6 +43,9 @@ export const layerName = (spec: StackSpec, index: number): string => {
   return typeof path === 'string' ? path : path.toString('latin1')
 }
 
+/** What plans call the clone of a directory: not as the directory, for it may be idmapped. */
+export const treeName = (of: string): string => `tree of ${of}`
+
 /** Layers that may share a tree: several on one mount, with a directory above them all. */
 export interface Candidate {
   readonly parent: Buffer
@@ -174,10 +177,10 @@ export function planTrees(input: TreesInput): TreesPlan {
     b.add(report)
     let tree: Slot | undefined
     if (wantsTrees && !known) {
-      tree = out(`tree of ${path.toString('latin1')}`)
+      tree = out(treeName(path.toString('latin1')))
       clone(tree, parent, subject)
     }
-    const root = known ? held(known.fd, `tree of ${path.toString('latin1')}`) : (tree ?? parent)
+    const root = known ? held(known.fd, treeName(path.toString('latin1'))) : (tree ?? parent)
     for (const i of members) {
       const member = layerSubject(spec, i)
       const slot = out(layerName(spec, i))
@@ -193,7 +196,7 @@ export function planTrees(input: TreesInput): TreesPlan {
   })
   const own = new Map<number, Slot>()
   for (const i of wantsTrees ? alone : []) {
-    const slot = out(`tree of ${layerName(spec, i)}`)
+    const slot = out(treeName(layerName(spec, i)))
     clone(slot, seen[i]!.fd, layerSubject(spec, i))
     own.set(i, slot)
   }

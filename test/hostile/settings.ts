@@ -1,6 +1,6 @@
 /**
  * How long properties are tried: `OVERLAYFD_RUNS=20` tries each twenty times as often, `OVERLAYFD_SEED` begins where
- * a run failed. A failure prints fast-check's seed and path.
+ * a run failed, and `OVERLAYFD_PATH` goes to the case of that seed at once. A failure prints fast-check's seed and path.
  */
 import type fc from 'fast-check'
 
@@ -11,9 +11,11 @@ const number = (name: string): number | undefined => {
 
 export const settings = <T>(runs: number): fc.Parameters<T> => {
   const seed = number('OVERLAYFD_SEED')
+  const path = process.env['OVERLAYFD_PATH']
   return {
     numRuns: Math.ceil(runs * (number('OVERLAYFD_RUNS') ?? 1)),
     ...(seed !== undefined && { seed }),
+    ...(path && { path }),
     // each shrink mounts again
     endOnFailure: true,
   }

@@ -6,13 +6,14 @@ import { execFileSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { explain, MountError, Mounter, type OverlayMountOptions } from '../../lib/index.js'
+import { explain, LayerStack, MountError, Mounter, type OverlayMountOptions } from '../../lib/index.js'
 import { planCheckUpper } from '../../lib/overlay/check-upper.js'
 import { dist, run } from '../support/child.js'
 import { all, privileged, programs } from '../support/needs.js'
 import { type Way, ways } from '../support/rungs.js'
 import { type Container, type Scratch, scratch } from '../support/scratch.js'
 import { straceModule } from '../support/strace.js'
+import { mapping } from '../support/userns.js'
 import { kernels } from './kernels.js'
 
 const sh = (...args: string[]) =>
@@ -59,6 +60,16 @@ t.test('options that this kernel does not know come first', privileged, async (t
   const at = foreign()
   const unknown = mounter.mount({ ...options, options: { context: 'a:b:c:d' } })
   await t.rejects(unknown, { code: 'ERR_OVERLAYFD_UNSUPPORTED', message: 'options.context needs SELinux' })
+  sh('umount', '-n', at)
+})
+
+t.test('so does a rung that cannot mount it', privileged, async (t) => {
+  const { mounter, options, foreign } = given(t, ways.find(({ rung }) => rung === 'direct')!)
+  const at = foreign()
+  const { lowerdir, ...rest } = options
+  const stack = await LayerStack.open({ lowerdir }, { mounter })
+  await t.rejects(stack.mount({ ...rest, idmap: mapping() }), { code: 'ERR_OVERLAYFD_RUNG' })
+  await stack.close()
   sh('umount', '-n', at)
 })
 

@@ -68,6 +68,12 @@ t.test('rung, plans, cost', async (t) => {
   }
 })
 
+t.test('one idmapped layer is cloned from its tree, which is idmapped', async (t) => {
+  const text = String(on('6.18', { lowerdir: ['/l'], idmap, target }))
+  t.match(text, /open_tree_attr\(\/l, .*MOUNT_ATTR_IDMAP.* = tree of \/l\n/)
+  t.match(text, /open_tree_attr\(tree of \/l, .* = mount\n/)
+})
+
 t.test('how layers are given', async (t) => {
   const fsconfig = (kernel: Kernel, options: Partial<OverlayMountOptions>) =>
     String(on(kernel, { ...writable, target, ...options }))
