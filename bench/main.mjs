@@ -48,6 +48,6 @@ function inTemporaryDirectory(run) {
   endTogether()
   const directory = mkdtempSync(join(tmpdir(), 'overlayfd-bench-'))
   // however it ends: a signal runs no finally
-  process.on('exit', () => rmSync(directory, { recursive: true }))
+  process.on('exit', () => rmSync(directory, { recursive: true, maxRetries: 3 }))
   return run(directory)
 }

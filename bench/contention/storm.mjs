@@ -8,6 +8,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BenchError, runChild } from '../support/child.mjs'
+import { compile } from '../support/compile.mjs'
 import { OWN_NAMESPACE } from '../support/scratch.mjs'
 import { Latencies } from '../support/statistics.mjs'
 import { traced } from './trace.mjs'
@@ -45,11 +46,9 @@ export class Storms {
   }
 
   async build() {
-    const compile = (name, ...flags) =>
-      runChild('cc', ['-O2', ...flags, '-o', join(this.#directory, name), source(`${name}.c`)], {
-        what: `cc, for ${name}.c`,
-      })
-    await Promise.all([compile('storm', '-pthread'), compile('neighbour')])
+    const build = (name, flags) =>
+      compile(source(`${name}.c`), join(this.#directory, name), `${name}.c`, flags)
+    await Promise.all([build('storm', ['-pthread']), build('neighbour')])
   }
 
   /** @param {import('./strategies.mjs').Strategy} strategy @param {Size} size @returns {Promise<Storm>} */

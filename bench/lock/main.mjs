@@ -12,6 +12,7 @@ import { isKept, pick } from '../options.mjs'
 import { rotated } from '../rounds.mjs'
 import { lineChart } from '../support/chart.mjs'
 import { BenchError, runChild } from '../support/child.mjs'
+import { compile } from '../support/compile.mjs'
 import { describeMachine } from '../support/machine.mjs'
 import { Progress } from '../support/progress.mjs'
 import { save, toMarkdown } from '../support/results.mjs'
@@ -83,7 +84,7 @@ export const parseSlices = (text) =>
 /** @param {Cell[]} cells @returns {Promise<Map<string, Slice[]>>} by name, of all rounds */
 const measure = async (cells, { directory, rounds, slices }) => {
   const program = join(directory, 'lock')
-  await runChild('cc', ['-O2', '-pthread', '-o', program, SOURCE], { what: 'cc, for lock.c' })
+  await compile(SOURCE, program, 'lock.c', ['-pthread'])
   const measured = new Map(cells.map(({ name }) => [name, []]))
   const progress = new Progress(cells.length * rounds)
   try {

@@ -12,7 +12,8 @@ import { fileURLToPath } from 'node:url'
 import { isKept, pick } from '../options.mjs'
 import { complaintsOf, runRounds } from '../rounds.mjs'
 import { findSubject } from '../subjects/index.mjs'
-import { BenchError, runChild } from '../support/child.mjs'
+import { BenchError } from '../support/child.mjs'
+import { compile } from '../support/compile.mjs'
 import { buildFloor } from '../support/floor.mjs'
 import { describeMachine } from '../support/machine.mjs'
 import { Progress } from '../support/progress.mjs'
@@ -44,7 +45,7 @@ export async function run(options) {
   const layers = quick ? [50] : LAYERS
   const { ways, absences } = await present(picked)
   await buildFloor(directory)
-  await runChild('cc', ['-O2', '-o', join(directory, 'sampler'), SAMPLER], { what: 'cc, for sampler.c' })
+  await compile(SAMPLER, join(directory, 'sampler'), 'sampler.c')
 
   const counts = await countAll(directory, ways, layers)
   const timed = timeCells(ways, layers)

@@ -8,6 +8,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runChild } from './child.mjs'
+import { compile } from './compile.mjs'
 
 const SOURCE = fileURLToPath(new URL('../floor.c', import.meta.url))
 
@@ -39,7 +40,7 @@ export const VARIANTS = {
 export async function buildFloor(directory) {
   mkdirSync(directory, { recursive: true })
   const program = join(directory, 'floor')
-  await runChild('cc', ['-O2', '-pthread', '-o', program, SOURCE], { what: 'cc, for the C floor' })
+  await compile(SOURCE, program, 'the C floor', ['-pthread'])
   return program
 }
 
