@@ -15,6 +15,7 @@ struct Claim {
   std::vector<Inode> inodes;
   bool settled = false;
   bool ending = false;
+  const void* retired_by = nullptr;  // the environment that did so itself, not a program of its
   ClaimedMount mount = {};
 };
 
@@ -42,6 +43,13 @@ struct Registry {
     // Another environment may come to have its owner's address.
     it->second.owner = nullptr;
     if (!it->second.settled) Drop(it->first);
+  }
+
+  void Restore(uint64_t number, Claim* claim) const {
+    if (!claim->ending) return;
+    claim->ending = false;
+    claim->retired_by = nullptr;
+    Tell(number);
   }
 
   void Tell(uint64_t number) const {
@@ -107,7 +115,7 @@ uint64_t ClaimMount(const ClaimedMount& mount, const std::vector<Inode>& inodes)
   }
   const uint64_t number = shared.next++;
   Claim& claim = shared.claims[number];
-  claim = {nullptr, {}, true, false, mount};
+  claim = {nullptr, {}, true, false, nullptr, mount};
   for (const Inode& inode : inodes) {
     if (shared.holders.emplace(inode, number).second) claim.inodes.push_back(inode);
   }
@@ -136,20 +144,20 @@ size_t CountClaims() {
   return shared.claims.size();
 }
 
-void RetireClaim(uint64_t claim) {
+void RetireClaim(uint64_t claim, const void* by) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
   const auto it = shared.claims.find(claim);
-  if (it != shared.claims.end()) it->second.ending = true;
+  if (it == shared.claims.end()) return;
+  it->second.ending = true;
+  it->second.retired_by = by;
 }
 
 void RestoreClaim(uint64_t claim) {
   Registry& shared = Shared();
   const std::lock_guard<std::mutex> lock(shared.mutex);
   const auto it = shared.claims.find(claim);
-  if (it == shared.claims.end() || !it->second.ending) return;
-  it->second.ending = false;
-  shared.Tell(claim);
+  if (it != shared.claims.end()) shared.Restore(claim, &it->second);
 }
 
 void DropStaleClaim(uint64_t claim) {
@@ -195,6 +203,8 @@ void DropClaimsOf(const void* owner) {
   const std::lock_guard<std::mutex> lock(shared.mutex);
   for (auto it = shared.claims.begin(); it != shared.claims.end();) {
     const auto here = it++;
+    // Nobody else would: whoever waits for it looks then whether the mount is there.
+    if (here->second.retired_by == owner) shared.Restore(here->first, &here->second);
     if (here->second.owner == owner) shared.Abandon(here);
   }
 }

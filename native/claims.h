@@ -48,8 +48,9 @@ struct ClaimFound {
 std::optional<ClaimFound> FindClaim(uint64_t claim);
 size_t CountClaims();
 // Its mount is being taken down: who wants its directories waits until it is dropped, or restored
-// because that failed.
-void RetireClaim(uint64_t claim);
+// because that failed. What an environment retires itself is restored when that ends; what a
+// program retires, its thread drops, whatever becomes of the environment.
+void RetireClaim(uint64_t claim, const void* by = nullptr);
 void RestoreClaim(uint64_t claim);
 void DropClaim(uint64_t claim);
 // Unless it is ending: then somebody else will.

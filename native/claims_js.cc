@@ -19,6 +19,13 @@ Napi::Value OnClaim(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// retireClaim(claim: number): void
+Napi::Value Retire(const Napi::CallbackInfo& info) {
+  uint64_t claim = 0;
+  if (Take(info, 0, &claim)) RetireClaim(claim, static_cast<napi_env>(info.Env()));
+  return info.Env().Undefined();
+}
+
 // settleClaim(claim: number, mountId: bigint, device: bigint, mountNamespace: number): void
 Napi::Value Settle(const Napi::CallbackInfo& info) {
   uint64_t claim = 0;
@@ -98,7 +105,7 @@ void InitClaims(Napi::Env env, Napi::Object exports) {
   };
   add("dropClaim", OnClaim<DropClaim>);
   add("dropStaleClaim", OnClaim<DropStaleClaim>);
-  add("retireClaim", OnClaim<RetireClaim>);
+  add("retireClaim", Retire);
   add("restoreClaim", OnClaim<RestoreClaim>);
   add("settleClaim", Settle);
   add("claimedMount", MountOf);

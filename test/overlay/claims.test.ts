@@ -278,6 +278,40 @@ test('a worker that ends before it hears of its mount', async (t) => {
   await mounter.idle()
 })
 
+test('a worker that ends while it takes a group down', async (t) => {
+  const area = scratch(t)
+  const mounter = mounterOf(t)
+  const lowerdir = area.layers(2)
+  const [at, other] = [area.container('c'), area.container('other')]
+  const worker = new Worker(
+    `const { parentPort, workerData } = require('node:worker_threads')
+    Promise.all([import(workerData.index), import(workerData.binding)]).then(async ([{ Mounter }, { binding }]) => {
+      globalThis.rootfs = await new Mounter().mount(workerData.options)
+      // as a group does of its members, before it is unmounted
+      binding.retireClaim(rootfs.standing.claim)
+      parentPort.on('message', () => {})
+      parentPort.postMessage('retired')
+    })`,
+    {
+      eval: true,
+      execArgv: [],
+      workerData: { index: dist('index.js'), binding: dist('binding.js'), options: { lowerdir, ...at } },
+    },
+  )
+  await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+  const wanted = { lowerdir, ...other, upperdir: at.upperdir }
+  const waiting = mounter.mount(wanted)
+  waiting.catch(() => {})
+  t.equal(await parked(mounter), 1, 'until then it is waited for')
+  await worker.terminate()
+  await t.rejects(waiting, { code: 'EBUSY' }, 'it has not been taken down, and nobody will')
+  await t.rejects(mounter.mount(wanted), { code: 'EBUSY' }, 'who comes later does not wait either')
+  umount(at.target)
+  const rootfs = await mounter.mount(wanted)
+  await rootfs.unmount()
+  await mounter.idle()
+})
+
 /** So much that syncing it takes longer than any answer. */
 const dirt = Buffer.alloc(48 << 20, 'x')
 
