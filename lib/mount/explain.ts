@@ -1,7 +1,9 @@
 /**
  * What `mountBind` and `mountTmpfs` would do: their plans in order, and what they cost. Nothing is done, and no right is
- * needed; a source that would have to be looked at first is taken to be a directory.
+ * needed; a source that would have to be looked at first is taken to be a directory on
+ * a mount without attributes, which is relatime.
  */
+import { ST_RELATIME } from '../flags.js'
 import type { Features } from '../host/features.js'
 import type { RungChoice } from '../overlay/choose.js'
 import { Explanation, mayNotMount } from '../overlay/explanation.js'
@@ -22,7 +24,7 @@ function explain<S extends TargetSpec | BindSpec>(
 ): Explanation {
   const features = { ...found, mayMount: true }
   const { way, notes } = chooseWay(needOf(spec), features, choice)
-  const known = { features, isDirectory: true, mountFlags: 0, parents: false, notes }
+  const known = { features, isDirectory: true, mountFlags: ST_RELATIME, parents: false, notes }
   const { before, made } = plansOf(way, known)
   const userns = made.outputs.filter((of) => of === 'userns').length
   const left = before.flatMap(({ outputs }) => outputs).length + userns
