@@ -7,13 +7,13 @@ import { root } from '../support/child.js'
 interface Parts {
   readonly leftOut: Record<string, string>
   readonly notYet: string[]
-  readonly long: string[]
+  readonly core: string[]
   ofTap(taprc: string, names: readonly string[]): string[]
   leaksOf(report: string): string[]
   isOurs(leak: string): boolean
 }
 const load = async (name: string): Promise<Parts> => import(new URL(name, import.meta.url).href)
-const { leftOut, long, notYet, ofTap } = await load('files.mjs')
+const { core, leftOut, notYet, ofTap } = await load('files.mjs')
 const { leaksOf, isOurs } = await load('leaks.mjs')
 
 t.test('files', async (t) => {
@@ -31,7 +31,7 @@ t.test('files', async (t) => {
     ['test/kills/a.test.ts'],
     'nothing is excluded',
   )
-  for (const file of [...notYet, ...long]) t.ok(existsSync(join(root, file)), `${file} is there`)
+  for (const file of [...notYet, ...core]) t.ok(existsSync(join(root, file)), `${file} is there`)
   for (const [place, reason] of Object.entries(leftOut)) {
     t.ok(existsSync(join(root, place)), `${place} is there`)
     t.ok(reason.length > 20, reason)
