@@ -50,6 +50,23 @@ t.test('a call that others interrupt stands where it began', async (t) => {
   )
 })
 
+t.test('what malloc looks at is none of the calls between marks', async (t) => {
+  const calls = lines(
+    '7<node> access("/overlayfd-mark/a", F_OK) = -1 ENOENT (No such file or directory)',
+    '8<ofd> openat(AT_FDCWD, "/sys/devices/system/cpu/online", O_RDONLY|O_CLOEXEC) = 21',
+    '9<ofd> close(21) = 0',
+    '8<ofd> read(22, "", 1024) = 0',
+    '8<ofd> read(21, "0-1\\n", 1024) = 4',
+    '8<ofd> close(21) = 0',
+    '8<ofd> close(21) = -1 EBADF (Bad file descriptor)',
+    '7<node> access("/overlayfd-mark/b", F_OK) = -1 ENOENT (No such file or directory)',
+  )
+  t.same(
+    between(calls, 'a', 'b').map(({ tid, name, args }) => `${tid} ${name}(${args.split(',')[0]})`),
+    ['9 close(21)', '8 read(22)', '8 close(21)'],
+  )
+})
+
 t.test('a thread has the name it had last', async (t) => {
   const rename = (name: string) => `8<node> prctl(PR_SET_NAME, "${name}") = 0`
   const cases: [name: string, text: string[]][] = [

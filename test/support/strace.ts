@@ -89,7 +89,23 @@ export const between = (calls: readonly Syscall[], begin: string, end: string): 
     if (index === -1) throw new Error(`strace saw no mark '${name}'`)
     return index
   }
-  return calls.slice(at(begin) + 1, at(end))
+  return withoutMalloc(calls.slice(at(begin) + 1, at(end)))
+}
+
+const CPUS = '"/sys/devices/system/cpu/online"'
+
+/** malloc(3) asks how many CPUs there are, once, when threads first want memory at the same time: openat, read, close. */
+const withoutMalloc = (calls: readonly Syscall[]): Syscall[] => {
+  const opened = new Map<number, string>()
+  return calls.filter(({ tid, name, args, result }) => {
+    if (name === 'openat' && args.includes(CPUS)) {
+      opened.set(tid, result)
+      return false
+    }
+    if ((name !== 'read' && name !== 'close') || args.split(',')[0] !== opened.get(tid)) return true
+    if (name === 'close') opened.delete(tid)
+    return false
+  })
 }
 
 export const ofThread = (calls: readonly Syscall[], thread: string): Syscall[] =>
