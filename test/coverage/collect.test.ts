@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
 import { runModule } from '../support/child.js'
+import { privileged } from '../support/needs.js'
 import { scratch } from '../support/scratch.js'
 
 interface Range {
@@ -77,7 +78,7 @@ const packaged = (t: Test) => {
   return { root, raw, collector, url, child, finish }
 }
 
-t.test('the sum of what processes ran', async (t) => {
+t.test('the sum of what processes ran', privileged, async (t) => {
   const { root, raw, collector, child, finish } = packaged(t)
   t.equal(statSync(raw).mode & 0o1777, 0o1777, 'processes of any user write there')
   await child('a.one({ a: 0 })')
@@ -93,7 +94,7 @@ t.test('the sum of what processes ran', async (t) => {
   t.match(b, { path: 'lib/b.ts', lines: { covered: 0, total: 1 } }, 'nobody loaded it')
 })
 
-t.test('what was not run', async (t) => {
+t.test('what was not run', privileged, async (t) => {
   const { root, child, finish } = packaged(t)
   await child('')
   t.equal(finish(), 1)
@@ -101,7 +102,7 @@ t.test('what was not run', async (t) => {
   t.same(a?.notRun, [6, 7, 10], 'no line of a type, of a comment or of a bracket alone')
 })
 
-t.test('what a loader made of lib/ counts as what was compiled', async (t) => {
+t.test('what a loader made of lib/ counts as what was compiled', privileged, async (t) => {
   const { root, raw, collector, url, child, finish } = packaged(t)
   await child('a.one({ a: 2 }), a.two()')
   const file = join(raw, readdirSync(raw)[0]!)
@@ -129,7 +130,7 @@ t.test('what a loader made of lib/ counts as what was compiled', async (t) => {
   t.match(a, { functions: { covered: 2, total: 2 }, notRun: [7] })
 })
 
-t.test('many processes', async (t) => {
+t.test('many processes', privileged, async (t) => {
   const { root, raw, collector, child, finish } = packaged(t)
   await child('a.two()')
   const file = join(raw, readdirSync(raw)[0]!)
