@@ -1,6 +1,6 @@
 import t from 'tap'
 import { programs } from './needs.js'
-import { between, ofThread, parseStrace, straceModule, tally } from './strace.js'
+import { between, ofThread, parseStrace, straceModule } from './strace.js'
 
 const lines = (...text: string[]) => parseStrace(text.join('\n'))
 
@@ -130,5 +130,9 @@ t.test('a thread that names itself, and a call made to fail', programs('strace')
     strace: ['--inject=mkdir:error=ENOSPC'],
   })
   t.match(failed.stderr, /ENOSPC/)
-  t.equal(tally(failed.calls)['mkdir'], 1)
+  // Node makes a directory of its own when it writes its coverage down
+  t.same(
+    failed.calls.filter(({ args }) => args.includes('"/nowhere"')).map(({ result }) => result.split(' ')[1]),
+    ['ENOSPC'],
+  )
 })
