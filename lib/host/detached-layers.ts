@@ -8,9 +8,10 @@
  */
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
+import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
 import type { ContextFeatures } from './overlay-context.js'
-import { path } from './probing.js'
+import { createContext, openContext, path } from './probing.js'
 
 /** `reason`: why they are missing, or how that they are there was found. */
 export function probeDetachedLayers(
@@ -36,13 +37,13 @@ function tryLayers(): number {
     const layers = [detachedTmpfs(open), detachedTmpfs(open)]
     const failed = layers.find((fd) => fd < 0)
     if (failed !== undefined) return failed
-    const fs = keep(open, binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC))
+    const fs = keep(open, openContext('overlay'))
     if (fs < 0) return fs
     for (const fd of layers) {
       const set = binding.fsconfig(fs, f.FSCONFIG_SET_FD, path('lowerdir+'), null, fd)
       if (set < 0) return set
     }
-    return binding.fsconfig(fs, f.FSCONFIG_CMD_CREATE, null, null, 0)
+    return createContext(fs)
   } finally {
     for (const fd of open.reverse()) binding.close(fd)
   }
@@ -50,10 +51,13 @@ function tryLayers(): number {
 
 /** The fd of a mount, or -errno. */
 function detachedTmpfs(open: number[]): number {
-  const fs = keep(open, binding.fsopen(path('tmpfs'), f.FSOPEN_CLOEXEC))
+  const fs = keep(open, openContext('tmpfs'))
   if (fs < 0) return fs
-  const created = binding.fsconfig(fs, f.FSCONFIG_CMD_CREATE, null, null, 0)
-  return created < 0 ? created : keep(open, binding.fsmount(fs, f.FSMOUNT_CLOEXEC, 0))
+  const created = createContext(fs)
+  if (created < 0) return created
+  const mountFd = keep(open, binding.fsmount(fs, f.FSMOUNT_CLOEXEC, 0))
+  mustHaveRoom(mountFd, 'fsmount', 'fsmount(fs, FSMOUNT_CLOEXEC, 0)')
+  return mountFd
 }
 
 function keep(open: number[], fd: number): number {

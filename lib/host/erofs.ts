@@ -7,9 +7,8 @@
  */
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
-import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
-import { path } from './probing.js'
+import { createContext, openContext, path } from './probing.js'
 
 /** Files that are no erofs images, on any machine; the second for where /sys is not mounted. */
 const noImages = ['/sys/kernel/uevent_seqnum', '/proc/self/exe']
@@ -37,12 +36,12 @@ export function probeImages(mayMount: boolean, openTreeAttr: boolean): { there: 
 }
 
 function tryFile(file: string): number {
-  const fsFd = binding.fsopen(path('erofs'), f.FSOPEN_CLOEXEC)
-  mustHaveRoom(fsFd, 'fsopen', 'fsopen("erofs", FSOPEN_CLOEXEC)')
+  const fsFd = openContext('erofs')
   if (fsFd < 0) return fsFd
-  binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, path('source'), path(file), 0)
-  const result = binding.fsconfig(fsFd, f.FSCONFIG_CMD_CREATE, null, null, 0)
-  binding.close(fsFd)
-  mustHaveRoom(result, 'fsconfig', 'fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)')
-  return result
+  try {
+    binding.fsconfig(fsFd, f.FSCONFIG_SET_STRING, path('source'), path(file), 0)
+    return createContext(fsFd)
+  } finally {
+    binding.close(fsFd)
+  }
 }

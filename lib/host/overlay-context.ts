@@ -5,12 +5,10 @@
 import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
-import { mustHaveRoom, reading } from '../exhausted.js'
+import { reading } from '../exhausted.js'
 import * as f from '../flags.js'
 import { probeOptions } from './overlay-options.js'
-import { everyFlag, isThere, path, reasonOf } from './probing.js'
-
-const fsopenCall = 'fsopen("overlay", FSOPEN_CLOEXEC)'
+import { everyFlag, isThere, openContext, path, reasonOf } from './probing.js'
 
 /** What a scratch context tells. */
 export interface ContextFeatures {
@@ -29,8 +27,7 @@ export function probeContext(
   reasons: Record<string, string>,
 ): ContextFeatures {
   const missing = { fsContext: false, appendLayers: false, layersByFd: false, overlayOptions: false } as const
-  const fsFd = binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC)
-  mustHaveRoom(fsFd, 'fsopen', fsopenCall)
+  const fsFd = openContext('overlay')
   if (fsFd < 0) {
     const error = errnoName(-fsFd)
     if (error === 'EPERM' && !mayMountAtAll()) {

@@ -2,12 +2,28 @@
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
 import { unsupported } from '../errors.js'
+import { mustHaveRoom } from '../exhausted.js'
+import * as f from '../flags.js'
 
 /** The bytes of a path as the addon takes them. */
 export const path = (text: string): Buffer => Buffer.from(`${text}\0`)
 
 /** Flags that no kernel accepts. */
 export const everyFlag = 0xffff_ffff
+
+/** The fd of a context of a filesystem, or -errno; for want of room an error, since that tells nothing of the kernel. */
+export function openContext(type: string): number {
+  const fsFd = binding.fsopen(path(type), f.FSOPEN_CLOEXEC)
+  mustHaveRoom(fsFd, 'fsopen', `fsopen("${type}", FSOPEN_CLOEXEC)`)
+  return fsFd
+}
+
+/** Makes its superblock: 0 or -errno, for want of room an error. */
+export function createContext(fsFd: number): number {
+  const result = binding.fsconfig(fsFd, f.FSCONFIG_CMD_CREATE, null, null, 0)
+  mustHaveRoom(result, 'fsconfig', 'fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)')
+  return result
+}
 
 /** Why a call that was probed is missing. */
 export function reasonOf(result: number, call: string): string {

@@ -1,10 +1,9 @@
 /** Whether the process is in the initial user namespace, where overlay may use trusted.overlay.* attributes. */
 import { binding } from '../binding.js'
 import { errnoName } from '../errno.js'
-import { mustHaveRoom } from '../exhausted.js'
 import * as f from '../flags.js'
 import type { ContextFeatures } from './overlay-context.js'
-import { path } from './probing.js'
+import { openContext, path } from './probing.js'
 
 /** Inode of the initial user namespace: `USER_NS_INIT_INO` of linux/nsfs.h, the same since Linux 3.8. */
 const initialInode = 0xefff_fffdn
@@ -23,8 +22,7 @@ export function probeUserNamespace(
     if (inode !== initialInode) reasons['initialUserNamespace'] = `user:[${inode}] is not the initial one`
     return inode === initialInode
   }
-  const fsFd = fsContext && mayMount ? binding.fsopen(path('overlay'), f.FSOPEN_CLOEXEC) : -1
-  mustHaveRoom(fsFd, 'fsopen', 'fsopen("overlay", FSOPEN_CLOEXEC)')
+  const fsFd = fsContext && mayMount ? openContext('overlay') : -1
   if (fsFd < 0) {
     reasons['initialUserNamespace'] = 'taken to be so: /proc is not mounted'
     return true

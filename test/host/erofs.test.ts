@@ -5,6 +5,7 @@ import * as f from '../../lib/flags.js'
 import { probeImages } from '../../lib/host/erofs.js'
 import { fds, mountCount } from '../support/counts.js'
 import { privileged } from '../support/needs.js'
+import { withProbing } from '../support/probing.js'
 
 const [ENOENT, ENODEV, ENOTBLK, EINVAL, ENOSYS, EPERM] = [-2, -19, -15, -22, -38, -1]
 
@@ -54,7 +55,7 @@ t.test('other kernels', async (t) => {
     const { binding, calls, open } = kernelOf(fsopen, ...creates)
     const { probeImages: probe } = await t.mockImport<typeof import('../../lib/host/erofs.js')>(
       '../../lib/host/erofs.js',
-      { '../../lib/binding.js': { binding } },
+      await withProbing(t, { '../../lib/binding.js': { binding } }),
     )
     const found = probe(true, true)
     t.equal(found.there, there, name)

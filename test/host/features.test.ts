@@ -10,6 +10,7 @@ import { dist, runModule } from '../support/child.js'
 import { fds, mountCount } from '../support/counts.js'
 import { privileged } from '../support/needs.js'
 import { dropSource } from '../support/plain-user.js'
+import { withProbing } from '../support/probing.js'
 
 /** Since when a kernel has what is probed. Distributions may have it earlier, none has it later. */
 const since: Partial<Record<keyof Features, number>> = {
@@ -116,24 +117,28 @@ t.test('a plain user; rights that are given up', async (t) => {
 
 /** features.ts over such an addon: what is mocked is so for the module that is imported, not for those below it. */
 const mocked = async (t: Test, mocks: Record<string, unknown>) => {
+  const own = await withProbing(t, mocks)
   const names = ['detached-layers', 'overlay-context', 'user-namespace']
   const below = names.map((name) => `../../lib/host/${name}.js`)
   const modules = await Promise.all(
-    below.map(async (file) => [file, await t.mockImport<object>(file, mocks)] as const),
+    below.map(async (file) => [file, await t.mockImport<object>(file, own)] as const),
   )
   return t.mockImport<typeof import('../../lib/host/features.js')>('../../lib/host/features.js', {
-    ...mocks,
+    ...own,
     ...Object.fromEntries(modules),
   })
 }
 
-const [EPERM, ENOENT, EBADF, ENODEV, EINVAL, ENOSYS, EOPNOTSUPP] = [-1, -2, -9, -19, -22, -38, -95]
+const [EPERM, ENOENT, EBADF, ENOMEM, ENODEV, EINVAL, ENFILE, EMFILE, ENOSYS, EOPNOTSUPP] = [
+  -1, -2, -9, -12, -19, -22, -23, -24, -38, -95,
+]
 type Special =
   | 'setFd path'
   | 'setFd directory'
   | 'setString'
   | 'unknown option'
   | 'create'
+  | 'a mount'
   | 'user namespace'
   | 'CapEff'
 type Answers = Partial<Record<keyof SysBinding | Special, number>>
@@ -159,8 +164,9 @@ const kernelOf = (answers: Answers) => {
     openat2: opening('openat2', 901),
     fsmount: (_fs: number, flags: number) => {
       if (flags !== f.FSMOUNT_CLOEXEC) return answers.fsmount ?? EINVAL
-      open.add(902)
-      return 902
+      const made = answers['a mount'] ?? 902
+      if (made >= 0) open.add(made)
+      return made
     },
     moveMount: answer('moveMount', EINVAL),
     umount: answer('umount', EINVAL),
@@ -294,6 +300,28 @@ t.test('other kernels', async (t) => {
     )
     t.equal(open.size, 0, `${name}: nothing is left open`)
   }
+})
+
+t.test('layers of detached mounts: what has no room to be tried is not missing', async (t) => {
+  const answers: Answers = { openTreeAttr: EPERM, create: 0 }
+  const { binding, open } = kernelOf(answers)
+  const read = () => `CapEff:\t${'0'.repeat(16)}\n`
+  const { features: probe } = await mocked(t, {
+    '../../lib/binding.js': { binding },
+    'node:fs': { ...fs, readFileSync: read },
+  })
+  const found = probe()
+  for (const [call, without] of [
+    ['fsopen', { fsopen: EMFILE }],
+    ['fsconfig', { create: ENOMEM }],
+    ['fsmount', { 'a mount': ENFILE }],
+  ] as const) {
+    Object.assign(answers, without)
+    t.throws(() => found.detachedLayers, { syscall: call, name: 'SyscallError' })
+    Object.assign(answers, { fsopen: undefined, 'a mount': undefined, create: 0 })
+    t.equal(open.size, 0, `${call}: nothing is left open`)
+  }
+  t.equal(found.detachedLayers, true)
 })
 
 t.test('images: tried when it is first read, and kept', async (t) => {
