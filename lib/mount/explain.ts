@@ -1,7 +1,7 @@
 /**
  * What `mountBind` and `mountTmpfs` would do: their plans in order, and what they cost. Nothing is done, and no right is
- * needed; a source that would have to be looked at first is taken to be a directory on
- * a mount without attributes, which is relatime.
+ * needed; a source that would have to be looked at first is taken to be a directory on a mount without attributes, which
+ * is relatime.
  */
 import { ST_RELATIME } from '../flags.js'
 import type { Features } from '../host/features.js'

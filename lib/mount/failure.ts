@@ -4,7 +4,6 @@ import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
 import { exchanged } from '../overlay/identity.js'
-import { renderCall, shownInErrors } from '../program/explain.js'
 import { failedStep, UnexpectedError } from '../program/outcome.js'
 import type { Way } from './choose.js'
 import { isInDetached, isInside, type Spot } from './place.js'
@@ -19,7 +18,9 @@ export function explainMountFailure(
   features: Features,
   rung?: Way,
 ): unknown {
-  if (error instanceof UnexpectedError) return exchanged(error, rung) ?? notRegular(error, rung)
+  if (error instanceof UnexpectedError) {
+    return exchanged(error, rung) ?? error.toMountError({ errno: ENOTDIR, hint: notRegular, rung })
+  }
   if (!(error instanceof MountError)) return error
   const hinted = againHint(error)
   const hint = hinted.hint ?? hintOf(error, target, features)
@@ -29,20 +30,9 @@ export function explainMountFailure(
   return refine(known, { rung, hint: isMismatch ? mismatch : known.hint })
 }
 
+const notRegular = 'source is no directory, so target must be a regular file'
 const mismatch =
   'a directory is mounted on a directory, and what is none on what is none; and nothing is moved out of a shared parent'
-
-function notRegular({ step, index }: UnexpectedError, rung: Way | undefined): MountError {
-  return new MountError({
-    errno: ENOTDIR,
-    syscall: step.call,
-    call: renderCall(step, shownInErrors),
-    path: step.subject?.path,
-    hint: 'source is no directory, so target must be a regular file',
-    step: index,
-    rung,
-  })
-}
 
 function hintOf(error: MountError, target: Spot | undefined, features: Features): string | undefined {
   const step = failedStep(error)

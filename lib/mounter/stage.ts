@@ -10,11 +10,10 @@
  */
 import { binding } from '../binding.js'
 import { diagnoseAttach } from '../diagnose.js'
-import { MountError, movedOn } from '../errors.js'
+import { movedOn } from '../errors.js'
 import type { Leftovers, StageLease } from '../overlay/host.js'
 import { MappingCache } from '../overlay/mappings.js'
 import { chrooted, planStaging, planUnstage, type Staging, stagingOf } from '../overlay/staging.js'
-import { renderCall } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import { UnexpectedError } from '../program/outcome.js'
 import type { Plan } from '../program/plan.js'
@@ -172,9 +171,7 @@ function* setUp(namespace: number): Flow<readonly number[]> {
     return outputs
   } catch (error) {
     if (!(error instanceof UnexpectedError)) throw diagnoseAttach(error)
-    const { step, index } = error
-    const call = renderCall(step)
-    throw new MountError({ errno: EINVAL, syscall: step.call, call, hint: chrooted, step: index })
+    throw error.toMountError({ errno: EINVAL, hint: chrooted })
   } finally {
     pool.close()
   }

@@ -11,7 +11,6 @@ import { realpathSync } from 'node:fs'
 import { fullUpper, nameOf, otherMounts } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
-import { renderCall } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import { claimInTheWay, failedStep, type Outcome, UnexpectedError } from '../program/outcome.js'
 import { identityOf } from '../program/result.js'
@@ -197,7 +196,7 @@ const ESTALE = 116
 
 function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungName): unknown {
   if (error instanceof UnexpectedError) {
-    const { step, index } = error
+    const { step } = error
     const moved = exchanged(error, rung)
     if (moved) return moved
     const readOnly = step.call === 'fstatfs'
@@ -209,15 +208,7 @@ function explainFailure(error: unknown, base: Base, spec: MountSpec, rung: RungN
       ? `the kernel made the overlay read-only because it could not prepare the work directory${why}; nothing was mounted`
       : (apart ??
         `${step.subject ? nameOf(step.subject) : 'a directory'} was replaced by another directory meanwhile; nothing was mounted`)
-    return new MountError({
-      errno: readOnly ? EROFS : apart ? EINVAL : ESTALE,
-      syscall: step.call,
-      call: renderCall(step),
-      path: step.subject?.path,
-      hint,
-      step: index,
-      rung,
-    })
+    return error.toMountError({ errno: readOnly ? EROFS : apart ? EINVAL : ESTALE, hint, rung })
   }
   return error instanceof MountError ? refine(diagnose(error, base.spec, spec), { rung }) : error
 }

@@ -18,6 +18,7 @@ import { errnoNumber } from '../errno.js'
 import { MountError } from '../errors.js'
 import { limitHint } from '../exhausted.js'
 import * as f from '../flags.js'
+import type { Features } from '../host/features.js'
 import { callNotation, fdNotation, stringNotation } from '../notation.js'
 import * as c from '../program/calls.js'
 import type { Flow } from '../program/flow.js'
@@ -45,14 +46,15 @@ export interface StagePlan {
 export function planStage(
   target: Buffer,
   byFd: boolean,
-  uniqueMountId: boolean,
+  features: Pick<Features, 'uniqueMountId' | 'mountSetattr'>,
   source = unmarked,
 ): StagePlan {
+  const { uniqueMountId } = features
   const b = new PlanBuilder('open group')
   const subject = { option: 'target', path: target }
   const mount = b.slot('stage')
   // by fd it is the mount before it is anywhere; by name it has to prove it
-  const expect = byFd ? [] : isMountRoot({ uniqueMountId })
+  const expect = byFd ? [] : isMountRoot(features)
   const identity = c.statxFd(mount, uniqueMountId, { report: true, expect, subject })
   if (byFd) {
     const fs = b.slot('fs')
@@ -96,10 +98,15 @@ export interface Stage {
 export function* attachStage(host: Host, path: Buffer): Flow<Stage> {
   const { composing: pool, namespace } = host.here()
   for (;;) {
-    const { fsContext, uniqueMountId } = host.features
-    const why = missing(host.features, ['mayMount'])
+    const { features } = host
+    const why = missing(features, ['mayMount'])
     if (why !== undefined) throw new RungError(`no rung can mount this: ${why}`, { group: why })
-    const { plan, identity } = planStage(path, fsContext && host.rung !== 'classic', uniqueMountId, host.mark)
+    const { plan, identity } = planStage(
+      path,
+      features.fsContext && host.rung !== 'classic',
+      features,
+      host.mark,
+    )
     let outcome: Outcome
     try {
       outcome = yield { plan, pool, abortable: true }
@@ -108,7 +115,7 @@ export function* attachStage(host: Host, path: Buffer): Flow<Stage> {
       throw error instanceof UnexpectedError ? (exchanged(error) ?? error) : diagnoseAttach(error)
     }
     const { mountId, dev } = identityOf(outcome.report(identity)!)
-    return { path, namespace, mountId, dev, uniqueMountId }
+    return { path, namespace, mountId, dev, uniqueMountId: features.uniqueMountId }
   }
 }
 

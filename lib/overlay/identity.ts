@@ -1,8 +1,7 @@
 /** What tells that an fd is of a mount that was just made, and not of whatever its name leads to by now. */
-import { MountError } from '../errors.js'
+import type { MountError } from '../errors.js'
 import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
-import { renderCall, shownInErrors } from '../program/explain.js'
 import type { UnexpectedError } from '../program/outcome.js'
 import { type Expectation, statxField } from '../program/step.js'
 
@@ -12,25 +11,19 @@ import { type Expectation, statxField } from '../program/step.js'
  */
 export function isMountRoot({
   uniqueMountId,
-  mountSetattr = false,
-}: Pick<Features, 'uniqueMountId'> & Partial<Pick<Features, 'mountSetattr'>>): Expectation[] {
+  mountSetattr,
+}: Pick<Features, 'uniqueMountId' | 'mountSetattr'>): Expectation[] {
   if (!uniqueMountId && !mountSetattr) return []
   const root = BigInt(f.STATX_ATTR_MOUNT_ROOT)
   return [{ field: statxField.attributes, mask: root, value: root }]
 }
 
 const ESTALE = 116
+const atTarget =
+  'something else is at the target by now: if its directory was renamed just before mount(2), the mount is there'
 
 /** What it means that it is none; undefined of another expectation. */
-export function exchanged({ step, index }: UnexpectedError, rung?: string): MountError | undefined {
-  if (step.expect?.[0]?.field !== statxField.attributes) return undefined
-  return new MountError({
-    errno: ESTALE,
-    syscall: step.call,
-    call: renderCall(step, shownInErrors),
-    path: step.subject?.path,
-    hint: 'something else is at the target by now: if its directory was renamed just before mount(2), the mount is there',
-    step: index,
-    rung,
-  })
+export function exchanged(error: UnexpectedError, rung?: string): MountError | undefined {
+  if (error.step.expect?.[0]?.field !== statxField.attributes) return undefined
+  return error.toMountError({ errno: ESTALE, hint: atTarget, rung })
 }

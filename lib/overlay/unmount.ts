@@ -7,7 +7,6 @@ import { refused } from '../diagnose/causes.js'
 import { diagnoseAttach } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
 import * as f from '../flags.js'
-import { renderCall, shownInErrors } from '../program/explain.js'
 import type { Flow } from '../program/flow.js'
 import { failedStep, UnexpectedError } from '../program/outcome.js'
 import type { Pool } from '../program/pool.js'
@@ -71,10 +70,8 @@ export function unmountFailure(error: unknown, target: Buffer): unknown {
   if (error instanceof UnexpectedError) {
     const isMount =
       (error.found.readBigUInt64LE(statxField.attributes.offset) & BigInt(f.STATX_ATTR_MOUNT_ROOT)) !== 0n
-    return new MountError({
+    return error.toMountError({
       errno: isMount ? EBUSY : EINVAL,
-      syscall: error.step.call,
-      call: renderCall(error.step, shownInErrors),
       path: target,
       hint: isMount ? 'another mount is there now and covers this one; it was left alone' : gone,
     })

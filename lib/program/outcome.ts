@@ -42,6 +42,27 @@ export class UnexpectedError extends Error {
     this.step = step
     this.found = found
   }
+
+  /** For the user: the call as it was made, and what it means that it found something else. */
+  toMountError({ errno, hint, rung, path }: Meaning): MountError {
+    return new MountError({
+      errno,
+      syscall: this.step.call,
+      call: renderCall(this.step, shownInErrors),
+      path: path ?? (this.step.subject?.path as Uint8Array | string | undefined),
+      hint,
+      step: this.index,
+      rung,
+    })
+  }
+}
+
+interface Meaning {
+  readonly errno: number
+  readonly hint: string
+  readonly rung?: string | undefined
+  /** the step's own unless told */
+  readonly path?: Uint8Array | string | undefined
 }
 
 /** What of a failed program is for diagnose.ts and compose.ts: errors are for users, steps are not. */

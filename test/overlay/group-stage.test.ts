@@ -24,19 +24,29 @@ const seen = (pid: number | 'self', dir: string): string[] =>
 
 t.test('plans', async (t) => {
   const path = Buffer.from('/run/job')
-  const { plan: byFd } = planStage(path, true, true)
+  const { plan: byFd } = planStage(path, true, { uniqueMountId: true, mountSetattr: true })
   t.match(
     String(byFd),
     /fsopen\("tmpfs"[\s\S]*"mode", "0711"[\s\S]*move_mount\([\s\S]*mount\(NULL, [\s\S]*MS_PRIVATE/,
   )
   t.match(byFd.cost, { namespaceSemWrites: 2, gracePeriods: 0, temporaryMounts: 0 })
-  const { plan: byMount } = planStage(path, false, false)
+  const { plan: byMount } = planStage(path, false, { uniqueMountId: false, mountSetattr: false })
   t.match(
     String(byMount),
     /mount\("overlayfd-group", [\s\S]*"tmpfs", MS_NOSUID\|MS_NODEV\|MS_NOEXEC, "mode=0711"/,
   )
   t.notMatch(String(byMount), /fsopen|move_mount/)
   t.match(byMount.cost, { namespaceSemWrites: 2, gracePeriods: 0, temporaryMounts: 0 })
+  // what was mounted by name proves that it is a mount wherever statx says so, which is before there are unique ids
+  const checks = [
+    [false, false],
+    [false, true],
+    [true, false],
+  ].map(([uniqueMountId = false, mountSetattr = false]) => {
+    const { identity } = planStage(path, false, { uniqueMountId, mountSetattr })
+    return identity.expect?.length
+  })
+  t.same(checks, [0, 1, 1])
 })
 
 /** Opens a group, mounts `count` stacks in it, unmounts it, each between marks; explained costs go to stdout. */
@@ -49,7 +59,7 @@ const mounter = new Mounter({ rung: '${rung}', threads: 1, reapers: 1 })
 const stack = await LayerStack.open(${JSON.stringify({ lowerdir, idmap })}, { mounter })
 const first = await MountGroup.open(dir, { mounter })
 await first.unmount()
-const { plan: opened } = planStage(Buffer.from(dir), '${rung}' !== 'classic', true)
+const { plan: opened } = planStage(Buffer.from(dir), '${rung}' !== 'classic', features())
 const stage = { target: Buffer.from(dir), mountId: 1n, dev: 0n, kind: 'clone', claim: 0 }
 const { plan: unmounted } = planUnmount(stage, { lazy: true, early: false }, features())
 console.log(JSON.stringify([opened.cost, unmounted.cost]))
