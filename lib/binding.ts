@@ -170,6 +170,8 @@ export interface ClaimBinding {
   claimOfDevice(device: bigint): number
   /** how many there are */
   claims(): number
+  /** above all numbers of mount namespaces that the caller is in; a visited one has this and its own id */
+  readonly firstElsewhere: number
 }
 
 export type Binding = SysBinding & PoolBinding & ClaimBinding

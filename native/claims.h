@@ -19,7 +19,8 @@ struct ClaimedMount {
   uint64_t id, device;
   uint64_t mount_namespace;  // as lib/ numbers them; 0 until that is known
 };
-// Numbers from here on are of namespaces that were visited: this and the namespace's own id.
+// Numbers from here on are of namespaces that were visited: this and the namespace's own id. Above
+// all ids of mounts, which are what tells namespaces apart where the caller is in them.
 constexpr uint64_t kFirstElsewhere = uint64_t{1} << 52;
 
 // A new claim, without directories.

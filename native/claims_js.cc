@@ -113,6 +113,7 @@ void InitClaims(Napi::Env env, Napi::Object exports) {
   add("claimMount", ClaimAttached);
   add("claimOfDevice", OfDevice);
   add("claims", Count);
+  exports.Set("firstElsewhere", Napi::Number::New(env, static_cast<double>(kFirstElsewhere)));
   napi_env raw = env;
   napi_add_env_cleanup_hook(
       raw, [](void* e) { DropClaimsOf(e); }, raw);

@@ -146,7 +146,7 @@ Napi::Value SubmitAll(const Napi::CallbackInfo& info) {
   const std::vector<uint32_t> words = Words(bytes.Data(), size * 4);
   std::vector<std::shared_ptr<Job>> jobs;
   for (size_t at = 0; at < words.size();) {
-    Run run;
+    KeptRun run;
     if (!TakeRun(words, &at, &run)) return Refuse(env, "a run is cut off");
     auto job = std::make_shared<Job>();
     job->id = run.job;

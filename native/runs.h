@@ -8,14 +8,14 @@
 
 constexpr size_t kRunHead = 3;
 
-struct Run {
+struct KeptRun {
   uint32_t job = 0;
   uint32_t program = 0;
   std::vector<uint32_t> fills;
 };
 
 // The run that begins at word `*at`, which becomes the place of the next; false if it is cut off.
-inline bool TakeRun(const std::vector<uint32_t>& words, size_t* at, Run* run) {
+inline bool TakeRun(const std::vector<uint32_t>& words, size_t* at, KeptRun* run) {
   const size_t left = words.size() - *at;
   if (left < kRunHead || words[*at + 2] > left - kRunHead) return false;
   const auto fills = words.begin() + static_cast<std::ptrdiff_t>(*at + kRunHead);

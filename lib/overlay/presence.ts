@@ -21,11 +21,8 @@ export interface AttachedMount {
   readonly dev: bigint
 }
 
-/**
- * Above all ids of mounts, which are what tells namespaces apart where the caller is in them. The addon knows it too
- * (native/claims.h), for results that nobody is there to take.
- */
-const firstElsewhere = 2 ** 52
+// the addon numbers them too, for results that nobody is there to take
+const { firstElsewhere } = binding
 
 /** The number of a namespace that an fd is of, and that the caller is not in: by its own id, which is never
  * used again (Linux 6.11; before, all of them have one number). */
