@@ -115,11 +115,11 @@ bool TakeInputs(const ProgramHeader& header) {
 }
 
 // As submitAll does: all of them, or none.
-bool TakeRuns(const std::vector<uint32_t>& words, std::vector<Run>* runs) {
+bool TakeRuns(const std::vector<uint32_t>& words, std::vector<KeptRun>* runs) {
   std::vector<uint32_t> again;
   for (size_t at = 0; at < words.size();) {
     const uint64_t begin = at;
-    Run run;
+    KeptRun run;
     if (!TakeRun(words, &at, &run)) {
       const bool has_head = begin + kRunHead <= words.size();
       if (has_head && begin + kRunHead + words[begin + 2] <= words.size()) {
@@ -255,12 +255,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<uint32_t> rest(after, words.end());
   const auto program = Program::Parse({at, after});
   if ((words[0] & kRuns) != 0) {
-    std::vector<Run> runs;
+    std::vector<KeptRun> runs;
     if (!TakeRuns(rest, &runs)) return 0;
     // What prepare() keeps takes over no fd, and is decoded.
     if (!program || !program->header().inputs.empty() || !program->Decode()) return 0;
     if (runs.size() > kMostRuns) runs.resize(kMostRuns);
-    for (const Run& run : runs) RunOnce(program.get(), run.fills, timed, own_directory);
+    for (const KeptRun& run : runs) RunOnce(program.get(), run.fills, timed, own_directory);
   } else if (program && TakeInputs(program->header())) {
     RunOnce(program.get(), rest, timed, own_directory);
   }
