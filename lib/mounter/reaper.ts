@@ -9,7 +9,7 @@ import { planDiscard } from '../overlay/reap.js'
 import type { Plan } from '../program/plan.js'
 
 /** Trees closed together; how long the first waits for others; fds that no longer wait. */
-const batch = { trees: 64, ms: 50, fds: 256 } as const
+const batch = { trees: 64, ms: 50, fds: 64 } as const
 /** Fds in one program. */
 const maxFds = 2000
 

@@ -8,6 +8,7 @@
 import { type Idmap, isMapped } from '../idmap.js'
 import type { Identity } from '../program/result.js'
 import type { Leftovers } from './host.js'
+import { Resting } from './resting.js'
 
 export interface Tree {
   readonly fd: number
@@ -16,12 +17,13 @@ export interface Tree {
 }
 
 interface Mapping {
+  /** by which it is found; none of one that is not shared */
+  readonly id: string | undefined
   leases: number
   usernsFd: number | undefined
   readonly trees: Map<string, Tree>
   /** made twice by calls at the same time */
   readonly spare: number[]
-  timer: NodeJS.Timeout | undefined
   retired: boolean
 }
 
@@ -42,11 +44,11 @@ const key = (path: Uint8Array) => Buffer.from(path).toString('latin1')
 export class MappingCache {
   readonly #mappings = new Map<string, Mapping>()
   readonly #discard: (leftovers: Leftovers) => void
-  readonly #lingerMs: number
+  readonly #resting: Resting<Mapping>
 
   constructor(discard: (leftovers: Leftovers) => void, lingerMs = 1000) {
     this.#discard = discard
-    this.#lingerMs = lingerMs
+    this.#resting = new Resting((mapping) => this.#retire(mapping), lingerMs)
   }
 
   /** Without a mapping: of trees that are not idmapped. */
@@ -56,33 +58,39 @@ export class MappingCache {
     let mapping = id === undefined ? undefined : this.#mappings.get(id)
     if (mapping === undefined) {
       mapping = {
+        id,
         leases: 0,
         usernsFd: undefined,
         trees: new Map(),
         spare: [],
-        timer: undefined,
         retired: false,
       }
       if (id !== undefined) this.#mappings.set(id, mapping)
     }
     mapping.leases++
-    return this.#leaseOf(mapping, id)
+    this.#resting.wake(mapping)
+    return this.#leaseOf(mapping)
   }
 
   /** Closes what no lease holds, and the rest with its last lease. */
   trim(): void {
-    for (const [id, mapping] of this.#mappings) this.#retire(mapping, id)
+    for (const mapping of this.#mappings.values()) this.#retire(mapping)
   }
 
   /** Nobody finds it any more: it goes now, or with its last lease. */
-  #retire(mapping: Mapping, id: string): void {
-    clearTimeout(mapping.timer)
+  #retire(mapping: Mapping): void {
     mapping.retired = true
-    this.#mappings.delete(id)
-    if (mapping.leases === 0) this.#drop(mapping, id)
+    this.#forget(mapping)
+    if (mapping.leases === 0) this.#drop(mapping)
   }
 
-  #leaseOf(mapping: Mapping, id: string | undefined): MappingLease {
+  #forget(mapping: Mapping): void {
+    this.#resting.delete(mapping)
+    const { id } = mapping
+    if (id !== undefined && this.#mappings.get(id) === mapping) this.#mappings.delete(id)
+  }
+
+  #leaseOf(mapping: Mapping): MappingLease {
     let held = true
     return {
       get usernsFd() {
@@ -107,16 +115,14 @@ export class MappingCache {
         if (!held) return
         held = false
         if (--mapping.leases > 0) return
-        if (!linger || id === undefined || mapping.retired) return this.#drop(mapping, id)
-        // from its first rest on: calls in quick succession do not keep it for ever
-        mapping.timer ??= setTimeout(() => this.#retire(mapping, id), this.#lingerMs).unref()
+        if (!linger || mapping.id === undefined || mapping.retired) this.#drop(mapping)
+        else this.#resting.add(mapping)
       },
     }
   }
 
-  #drop(mapping: Mapping, id: string | undefined): void {
-    clearTimeout(mapping.timer)
-    if (id !== undefined && this.#mappings.get(id) === mapping) this.#mappings.delete(id)
+  #drop(mapping: Mapping): void {
+    this.#forget(mapping)
     const fds = mapping.usernsFd === undefined ? [] : [mapping.usernsFd]
     this.#discard({ fds, trees: [...mapping.trees.values()].map(({ fd }) => fd).concat(mapping.spare) })
     mapping.usernsFd = undefined
