@@ -18,6 +18,7 @@ import { MounterHost, type MounterOptions, type MounterStats } from './mounter/h
 import { checkCall } from './overlay/call-options.js'
 import { choose, isStaged, type RungChoice } from './overlay/choose.js'
 import { compose } from './overlay/compose.js'
+import type { Here } from './overlay/host.js'
 import { baseOf, LayerStack, openDiagnosed, setDefaultOpener } from './overlay/layer-stack.js'
 import { MountGroup, setDefaultGroupOpener } from './overlay/mount-group.js'
 import { closeOpened } from './overlay/open.js'
@@ -104,24 +105,37 @@ export class Mounter {
     const { signal } = checkCall(call, ['signal'])
     const { stack, mount } = parseOverlay(options)
     signal?.throwIfAborted()
-    return traced('mount', mount.target, (trace) => drive(this.#once(stack, mount), signal, trace))
+    return traced('mount', mount.target, async (trace) => {
+      const here = this.#admit(stack, mount)
+      const { lanes } = mount.inside ? here.visiting : here.composing
+      return lanes.drive(this.#once(here, stack, mount), signal, trace)
+    })
   }
 
   /** @see mountOverlaySync */
   mountSync(options: OverlayMountOptions): Rootfs {
     const { stack, mount } = parseOverlay(options)
-    return tracedSync('mount', mount.target, (trace) => driveSync(this.#once(stack, mount), trace))
+    return tracedSync('mount', mount.target, (trace) =>
+      driveSync(this.#once(this.#admit(stack, mount), stack, mount), trace),
+    )
   }
 
-  *#once(stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
+  /** What is refused whatever the directories are is refused at the call, and the namespace is the caller's of then. */
+  #admit(stack: StackSpec, mount: MountSpec): Here {
     const host = this.#host
-    const need = needOf(stack, mount)
-    const { rung } = choose(need, host.features, host.rung)
+    choose(needOf(stack, mount), host.features, host.rung)
     checkHere(mount.options, host.features, 'options.options')
     const here = host.here()
     host.admit(here)
+    return here
+  }
+
+  *#once(here: Here, stack: StackSpec, mount: MountSpec): Flow<Rootfs> {
+    const host = this.#host
+    const need = needOf(stack, mount)
+    const { rung } = choose(need, host.features, host.rung)
     const stage = isStaged(rung) ? yield* host.stage(here, need) : undefined
-    if (isStaged(rung) && stage === undefined) return yield* this.#once(stack, mount)
+    if (isStaged(rung) && stage === undefined) return yield* this.#once(here, stack, mount)
     const opened = yield* openDiagnosed(host, stack, { here, grouped: false, byName: false, stage }, rung)
     try {
       return yield* compose(host, here, baseOf(stack, opened), mount)

@@ -53,6 +53,8 @@ export interface ThreadStats {
   readonly threads: number
   /** programs that wait for a thread */
   readonly queued: number
+  /** mounts that wait before they open their layers */
+  readonly waiting: number
   /** mounts that wait for an upper whose last mount is still being taken down */
   readonly parked: number
   /** programs that are being run */
@@ -106,7 +108,9 @@ class Pools implements Here {
     if (this.visitors === undefined) {
       // its threads begin where the caller is
       if (binding.mountNamespace() !== this.namespace) throw movedOn()
-      this.visitors = new Pool({ name: 'ofd-visit', threads: visitingThreads, cpus: [] })
+      const threads = visitingThreads
+      // they are many already, and such a mount has up to 29 fds
+      this.visitors = new Pool({ name: 'ofd-visit', threads, cpus: [], lanes: threads })
     }
     return this.visitors
   }
@@ -235,6 +239,8 @@ export class MounterHost implements Host {
       stage = new Stage(here.namespace, this)
       this.#stages.set(here.namespace, stage)
     }
+    // it is made on a thread of its own, and what comes next on one of these
+    const release = here.composing.hold()
     try {
       return yield* stage.enter()
     } catch (error) {
@@ -249,6 +255,8 @@ export class MounterHost implements Host {
       choose(need, withChanges(this.features, { mountNamespaces: false, reasons }), this.rung)
       // another rung would do: who had that choice did not ask for a staging namespace
       throw error
+    } finally {
+      release()
     }
   }
 
@@ -289,14 +297,10 @@ export class MounterHost implements Host {
     do {
       for (const stage of this.#stages.values()) stage.send()
       this.#reaper.send()
-      const pools = poolsOf(this.#pools.values())
-      const settled = await Promise.all(pools.map((pool) => pool.settle()))
-      await nextTurn()
       busy =
-        settled.includes(true) ||
+        (await wereBusy(this.#pools)) ||
         this.#reaper.waiting ||
-        [...this.#stages.values()].some((stage) => stage.waiting) ||
-        poolsOf(this.#pools.values()).some((pool) => pool.pending > 0)
+        [...this.#stages.values()].some((stage) => stage.waiting)
     } while (busy)
   }
 
@@ -327,12 +331,10 @@ export class MounterHost implements Host {
     await this.#retire(ending)
   }
 
-  /** Ends pools, some of whose threads may be lost, when they have done what was queued. */
+  /** Ends pools, some of whose threads may be lost, when they have done what was queued: a mount goes from one to another. */
   async #retire(ending: readonly Pools[]): Promise<void> {
-    for (const pool of poolsOf(ending)) {
-      while ((await pool.settle()) || pool.pending > 0) await nextTurn()
-      pool.close()
-    }
+    while (await wereBusy(ending));
+    for (const pool of poolsOf(ending)) pool.close()
   }
 
   /** Nobody waits for it. What was not accepted is closed here and now. */
@@ -348,9 +350,10 @@ export class MounterHost implements Host {
 }
 
 function statsOf(pools: readonly Pool[], threads: number): ThreadStats {
-  const total = { threads, queued: 0, parked: 0, running: 0, mostQueued: 0, ran: 0 }
+  const total = { threads, queued: 0, waiting: 0, parked: 0, running: 0, mostQueued: 0, ran: 0 }
   for (const { counts } of pools) {
     total.queued += counts.queued
+    total.waiting += counts.waiting
     total.parked += counts.parked
     total.running += counts.running
     total.mostQueued = Math.max(total.mostQueued, counts.mostQueued)
@@ -363,6 +366,13 @@ const poolsOf = (heres: Iterable<Pools>): Pool[] =>
   [...heres].flatMap(({ composing, reaping, visitors }) =>
     visitors ? [composing, reaping, visitors] : [composing, reaping],
   )
+
+/** Waits until nothing of them is under way; false if nothing was. */
+async function wereBusy(heres: { values(): Iterable<Pools> }): Promise<boolean> {
+  const settled = await Promise.all(poolsOf(heres.values()).map((pool) => pool.settle()))
+  await nextTurn()
+  return settled.includes(true) || poolsOf(heres.values()).some((pool) => pool.pending > 0)
+}
 
 /** What has ended may go on with another program: it has by then. */
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve))

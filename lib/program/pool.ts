@@ -10,6 +10,7 @@ import { processLimit } from '../exhausted.js'
 import { whenAborted } from './abort.js'
 import { expect, giveBack, listen, nextJob, viewOf } from './delivery.js'
 import { encode, encodeFills, encodeRuns } from './encode.js'
+import { Lanes } from './lanes.js'
 import { AbortedError, conclude, type Outcome } from './outcome.js'
 import type { Plan } from './plan.js'
 import { decodeResult, type Timing } from './result.js'
@@ -32,12 +33,16 @@ export interface PoolOptions {
   readonly threads: number
   /** CPUs that the threads may run on; empty for those of the JS thread */
   readonly cpus: readonly number[]
+  /** default: enough to keep the threads busy */
+  readonly lanes?: number
 }
 
 /** What a pool is doing, as the addon counts it. */
 export interface PoolCounts {
   /** programs that wait for a thread */
   readonly queued: number
+  /** flows that wait for a lane */
+  readonly waiting: number
   /** programs that wait for directories whose last mount is still being taken down */
   readonly parked: number
   readonly running: number
@@ -81,12 +86,14 @@ const threadHints: Readonly<Record<number, string>> = {
 export class Pool {
   readonly #id: number
   readonly threads: number
+  /** for flows that hold fds between their programs */
+  readonly lanes: Lanes
   #pending = 0
   #isSpoilt = false
   /** who waits until fewer than so many are pending */
   #waiters: { readonly fewerThan: number; readonly resolve: () => void }[] = []
 
-  constructor({ name, threads, cpus }: PoolOptions) {
+  constructor({ name, threads, cpus, lanes = 2 * threads }: PoolOptions) {
     listen()
     const id = binding.createPool(name, threads, cpus)
     if (id < 0) {
@@ -99,6 +106,7 @@ export class Pool {
     }
     this.#id = id
     this.threads = threads
+    this.lanes = new Lanes(this, lanes)
     dropped.register(this, id, this)
   }
 
@@ -235,7 +243,13 @@ export class Pool {
     return this.#isSpoilt
   }
 
-  /** How many of its programs somebody waits for. */
+  /** Counts as a pending program until what it returns is called: somebody will come with one. */
+  hold(): () => void {
+    this.#pending++
+    return () => this.#ended()
+  }
+
+  /** How many programs somebody waits for. */
   get pending(): number {
     return this.#pending
   }
@@ -263,7 +277,15 @@ export class Pool {
 
   get counts(): PoolCounts {
     const [queued, parked, running, mostQueued, ran] = binding.poolCounts(this.#id)
-    return { queued: queued!, parked: parked!, running: running!, mostQueued: mostQueued!, ran: ran! }
+    const { waiting } = this.lanes
+    return {
+      queued: queued!,
+      waiting,
+      parked: parked!,
+      running: running!,
+      mostQueued: mostQueued!,
+      ran: ran!,
+    }
   }
 
   /** Runs the plan on a thread of the pool while the caller blocks. */

@@ -30,6 +30,7 @@ const stages = [
   ['import', 'open', 'mount-pending'],
   ['import', 'open', 'mount-pending', 'close-pending'],
   ['import', 'open', 'mount-pending', 'unmount-all', 'close'],
+  ['import', 'once-pending'],
   ['import', 'open', 'detached-pending'],
   ['import', 'open', 'mapping-pending'],
   ['import', 'open', 'aborted-pending'],
@@ -102,8 +103,14 @@ t.test('worker.terminate at random moments', privileged, async (t) => {
   const area = scratch(t)
   area.layers(LAYERS)
   area.mkdir('containers')
-  for (const last of ['open-pending', 'mount-pending', 'mapping-pending', 'detached-pending']) {
-    const names = last === 'open-pending' ? ['import', last] : ['import', 'open', last]
+  for (const last of [
+    'open-pending',
+    'once-pending',
+    'mount-pending',
+    'mapping-pending',
+    'detached-pending',
+  ]) {
+    const names = /^(open|once)/.test(last) ? ['import', last] : ['import', 'open', last]
     const { how, stdout, stderr } = await ended(area.dir, names, 'worker.terminate at random')
     t.same({ how, stderr }, { how: well, stderr: '' }, last)
     const { before, after } = JSON.parse(stdout) as { before: number; after: string[] }

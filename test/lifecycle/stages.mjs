@@ -68,6 +68,10 @@ export const stages = {
   'mount-pending'(state) {
     pending(state, () => state.stack.mount(container(state)))
   },
+  'once-pending'(state) {
+    const lowerdir = readdirSync(join(state.dir, 'layers')).map((i) => join(state.dir, 'layers', i, 'fs'))
+    pending(state, () => state.overlayfd.mountOverlay({ lowerdir, ...container(state) }))
+  },
   'detached-pending'(state) {
     pending(state, () => state.stack.mount(detached(state)))
   },
