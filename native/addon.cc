@@ -8,6 +8,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   // Before the pools: teardown runs backwards, and an owned thread may be at work until it has.
   InitClaims(env, exports);
   InitPools(env, exports);
+  InitJobs(env, exports);
   return exports;
 }
 

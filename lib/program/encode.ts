@@ -1,5 +1,5 @@
 /**
- * Turns a plan into the words that native/program.cc runs.
+ * Turns a plan into the words that native/run.cc runs.
  *
  *   header   magic, version, slots, registers, holes, number of steps, inputs, outputs, title
  *   step     call | when << 8 | flags << 16 ; out slot | the step it depends on << 16 ; tolerated errnos ;

@@ -134,7 +134,7 @@ export interface Step {
 }
 
 /**
- * The calls a program may make, in the order of native/program.cc's table (a test compares them).
+ * The calls a program may make, in the order of native/calls.cc's table (a test compares them).
  * Letters are the arguments' kinds: f fd, i integer, v integer or fd, p text, P text or null, b bytes and
  * their number, a struct mount_attr and its size, h struct open_how and its size, x statx buffer,
  * s statfs buffer. `userns` and the `fsids` are several calls each:

@@ -26,7 +26,7 @@
 #include <vector>
 
 #include "../../native/claims.h"
-#include "../../native/runs.h"
+#include "../../native/kept_runs.h"
 #include "../../native/uapi.h"
 #include "../../native/userns.h"
 

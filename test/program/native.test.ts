@@ -1,4 +1,4 @@
-/** What native/program.cc does with the steps of a program: order, conditions, expectations, texts. */
+/** What native/run.cc does with the steps of a program: order, conditions, expectations, texts. */
 import { fstatSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
