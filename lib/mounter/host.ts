@@ -101,7 +101,13 @@ class Pools implements Here {
   constructor(namespace: number, { threads, cpus }: Placement, reapers: number) {
     this.namespace = namespace
     this.composing = new Pool({ name: 'ofd-compose', threads, cpus })
-    this.reaping = new Pool({ name: 'ofd-reap', threads: reapers, cpus: [] })
+    try {
+      this.reaping = new Pool({ name: 'ofd-reap', threads: reapers, cpus: [] })
+    } catch (error) {
+      // where threads are few, it must not keep those that nobody has
+      this.composing.close()
+      throw error
+    }
   }
 
   get visiting(): Pool {
