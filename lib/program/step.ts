@@ -107,7 +107,7 @@ export interface Step {
   readonly out?: Slot
   /** when it runs: in order until the first failure, after a failure, or at the end whatever happened */
   readonly when?: 'main' | 'undo' | 'always'
-  /** it runs only if that earlier step did its work (a tolerated errno is not that) */
+  /** it runs only if that earlier step did its work, and found what it expected (a tolerated errno is not that) */
   readonly ifDone?: Step
   /** errnos that are as good as success, such as EEXIST of a mkdir */
   readonly tolerate?: readonly number[]

@@ -148,6 +148,19 @@ test('expectations', async (t) => {
   t.same(readdirSync(dir), [], 'it is a failure like others: undone, and nothing after it')
 })
 
+test('what depends on a step is not done if that one met something else', async (t) => {
+  const dir = t.testdir({})
+  const expect = [{ field: statxField.ino, value: 0n }]
+  const stopped = run((b) => {
+    const met = c.statxPath(cwd, '/', true, { expect })
+    b.add(met).undo(met, c.mkdir(join(dir, 'undone'), 0o700))
+    const surprised = { ...met, when: 'always' } as const
+    b.always(surprised, c.mkdir(join(dir, 'always'), 0o700, { ifDone: surprised }))
+  })
+  t.match(stopped, { status: 'unexpected', step: 0 })
+  t.same(readdirSync(dir), [])
+})
+
 test('expectations of steps at the end change nothing', (t) => {
   const expect = [{ field: statxField.ino, value: 0n }]
   const surprised = c.statxPath(cwd, '/', true, { expect })
