@@ -67,7 +67,7 @@ const table: readonly Row[] = [
   { calls: ['move_mount'], codes: ['ENOENT', 'EINVAL'], about: there, causes: [inside.leftMeanwhile] },
   { calls: ['openat2'], codes: ['ENOENT'], about: /^(upper|work)dir$/, causes: [cause.otherMounts] },
   {
-    calls: ['openat2'],
+    calls: ['openat2', 'statx', 'fsconfig'],
     codes: ['ELOOP'],
     about: directory,
     causes: [(c) => `a symbolic link is in ${subjectOf(c)}, where none is followed: give the real path`],

@@ -108,20 +108,24 @@ export interface Trees {
   readonly trees: readonly FdArg[]
   readonly mounts: readonly (Register | bigint)[]
   readonly spare: Slot
+  /** they are clones of the library's own, through which no symbolic link is followed (trees.ts) */
+  readonly areClones: boolean
 }
 
 /** The trees that the stack has already. */
-export const ownTrees = ({ groups }: OpenLayers, spare: Slot): Trees => ({
+export const ownTrees = ({ groups, idmapped, staged }: OpenLayers, spare: Slot): Trees => ({
   trees: groups.map(({ root, tree }) => tree ?? root),
   mounts: groups.map(({ mountId }) => mountId ?? 0n),
   spare,
+  areClones: idmapped || staged,
 })
 
 /**
  * Every layer by its name below a tree. Each name is looked at first: it must still show the directory that
- * was opened, and through the tree's own mount (a symbolic link put in its place would lead out of it). The
- * thread's directory is a tree afterwards. What goes by fd instead: a layer that is a group's root, one whose name is
- * too long, and each where threads have no directory of their own.
+ * was opened, and through the tree's own mount. The kernel looks it up again then, and would follow a symbolic link that
+ * was put in its place meanwhile: not through a clone that was made so. The thread's directory is a tree afterwards.
+ * What goes by fd instead: a layer that is a group's root, one whose name is too long, and each where the tree is no
+ * clone, or threads have no directory of their own.
  *
  * @param proc a /proc/self/fd to make names of fds in, where overlay is to be given no fds
  */
@@ -148,7 +152,7 @@ export function lowersByName(
     }
     const mount = { field: statxField.mountId, value: slots.mounts[group]! }
     const expect = [...sameInode(identity), mount]
-    if (name.length > maxString || !features.ownDirectory) {
+    if (!slots.areClones || name.length > maxString || !features.ownDirectory) {
       const beneath = f.RESOLVE_BENEATH | f.RESOLVE_NO_SYMLINKS
       steps.push(
         openat2(slots.spare, tree, name, directoryFlags(features), beneath, { subject }),

@@ -102,20 +102,28 @@ export const cloneWith = (
     : [c.cloneTree(tree, of, extra), c.mountSetattr(tree, attributes, extra)]
 
 /**
- * Steps that make a read-only clone, idmapped if there is a mapping.
+ * Steps that make a read-only clone, idmapped if there is a mapping. Through one that names are looked up in no symbolic
+ * link is followed: where the kernel looks, there may be another one than what was seen there. Attribute of the clone
+ * alone: what an overlay shows of its layers is not looked up through their mounts.
+ *
+ * MOUNT_ATTR_NOSYMFOLLOW is of Linux 5.14: names are given to overlay as `lowerdir+`, which is younger, and a kernel
+ * that has none of that is not asked for it.
  *
  * @param way `attached`: it will be, in the staging namespace, and must not be shared: a clone is in the peer group of
  *   what it was cloned from, and what is mounted on one is seen on the other. Kernels that need that have no
  *   open_tree_attr. `detached`: it never will
+ * @param hasNames layers are given to overlay by their names below it
  */
 export function clonedTree(
   tree: Slot,
   of: FdArg,
   userns: FdArg | undefined,
   way: 'attached' | { readonly detached: Pick<Features, 'openTreeAttr'> },
+  hasNames: boolean,
   extra: c.Extra,
 ): Step[] {
-  const set = f.MOUNT_ATTR_RDONLY | (userns ? f.MOUNT_ATTR_IDMAP : 0)
+  const set =
+    f.MOUNT_ATTR_RDONLY | (userns ? f.MOUNT_ATTR_IDMAP : 0) | (hasNames ? f.MOUNT_ATTR_NOSYMFOLLOW : 0)
   if (way !== 'attached') return cloneWith(tree, of, { set, userns }, way.detached.openTreeAttr, extra)
   return cloneWith(tree, of, { set, userns, propagation: outOfPeerGroup }, false, extra)
 }
@@ -159,8 +167,8 @@ export function planTrees(input: TreesInput): TreesPlan {
   const wantsTrees = idmap !== undefined || staging !== undefined
   const way = staging ? 'attached' : { detached: features }
   const made: Slot[] = []
-  const clone = (tree: Slot, of: FdArg, subject: Subject) => {
-    b.add(...clonedTree(tree, of, idmap && namespace(), way, { subject }))
+  const clone = (tree: Slot, of: FdArg, hasNames: boolean, subject: Subject) => {
+    b.add(...clonedTree(tree, of, idmap && namespace(), way, hasNames, { subject }))
     made.push(tree)
   }
   const layers = new Map<number, { slot: Slot; report: Step }>()
@@ -178,7 +186,8 @@ export function planTrees(input: TreesInput): TreesPlan {
     let tree: Slot | undefined
     if (wantsTrees && !known) {
       tree = out(treeName(path.toString('latin1')))
-      clone(tree, parent, subject)
+      // another stack may share it, which keeps no fds
+      clone(tree, parent, features.appendLayers, subject)
     }
     const root = known ? held(known.fd, treeName(path.toString('latin1'))) : (tree ?? parent)
     for (const i of members) {
@@ -197,7 +206,7 @@ export function planTrees(input: TreesInput): TreesPlan {
   const own = new Map<number, Slot>()
   for (const i of wantsTrees ? alone : []) {
     const slot = out(treeName(layerName(spec, i)))
-    clone(slot, seen[i]!.fd, layerSubject(spec, i))
+    clone(slot, seen[i]!.fd, false, layerSubject(spec, i))
     own.set(i, slot)
   }
   if (staging) attachTrees(b, staging, made)

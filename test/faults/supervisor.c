@@ -9,6 +9,8 @@
  *   arm                            from now on, calls of threads whose name begins with "ofd-" are written down
  *   arm NAME INDEX CALL ERRNO ...  and the INDEX-th (from 0) of threads called NAME fails, if it is a CALL
  *   arm NAME INDEX CALL hold       the INDEX-th CALL of those threads is held: an unasked message "held" says so
+ *   hold N                         the same, and the N-th (from 0) of all these calls is held
+ *   step                           lets go what is held; the next of these calls is held
  *   release TID                    lets go what is held when thread TID waits for something with a time limit, as one
  *                                  does that ends and waits for others; of thread 0: now. No answer
  *   pass                           lets it go now; answers "asleep" when the thread that made it waits for work
@@ -94,6 +96,7 @@ struct made {
 
 static struct fault faults[16];
 static int fault_count, made_count, armed, spare;
+static int hold_at = -1;
 static struct made made[kMost];
 static char message[kMessage];
 
@@ -216,7 +219,7 @@ static int judge(const struct seccomp_notif* asked) {
     if (f->call != one.call || strcmp(f->thread, one.thread) != 0) continue;
     if (f->index == (f->error == kHold ? nth : index)) one.error = f->error;
   }
-  const int error = one.error;
+  const int error = made_count == hold_at ? kHold : one.error;
   if (error == kHold) one.error = 0;
   made[made_count++] = one;
   return error;
@@ -291,6 +294,7 @@ static void answer_call(int listener, int control) {
 
 static size_t arm(char* words) {
   fault_count = made_count = 0;
+  hold_at = -1;
   char* thread;
   while ((thread = strtok(words, " ")) != NULL) {
     words = NULL;
@@ -339,6 +343,11 @@ static int answer_program(int listener, int control) {
     held.patient_until = time(NULL) + kPatience;
     return 1;
   }
+  if (strcmp(asked, "step") == 0) {
+    hold_at = made_count;
+    if (held.id != 0) let_go(listener);
+    return 1;
+  }
   if (strcmp(asked, "pass") == 0) {
     held.sleeper = held.tid;
     if (held.id != 0) let_go(listener);
@@ -348,6 +357,9 @@ static int answer_program(int listener, int control) {
   if (held.id != 0) let_go(listener);
   if (strncmp(asked, "arm", 3) == 0) {
     length = arm(asked + 3);
+  } else if (strncmp(asked, "hold ", 5) == 0) {
+    length = arm(asked + strlen(asked));
+    hold_at = atoi(asked + 5);
   } else if (strcmp(asked, "report") == 0) {
     length = report();
   } else if (strcmp(asked, "calls") == 0) {

@@ -81,7 +81,7 @@ t.test('by name below new trees: each name is looked at first', async (t) => {
   const open = layers()
   const trees = [1, 2, 3].map((slot): Slot => ({ slot, name: `tree ${slot}` }))
   const mounts = [0, 1, 2].map((register) => ({ register, name: `r${register}` }))
-  const steps = lowersByName(fs, open, { trees, mounts, spare }, newest)
+  const steps = lowersByName(fs, open, { trees, mounts, spare, areClones: true }, newest)
   const look = (name: string) => `statx(AT_FDCWD, "${name}", AT_SYMLINK_NOFOLLOW|AT_NO_AUTOMOUNT, …)`
   t.same(calls(steps), [
     'fchdir(tree 1)',
@@ -117,7 +117,12 @@ t.test('by name below the stack’s own trees', async (t) => {
   ]
   const groups = [{ ...first, tree: held(30, 'tree'), mountId: 77n }, second, { ...third, mountId: 78n }]
   const own = ownTrees({ ...open, groups }, spare)
-  t.same(own, { trees: [held(30, 'tree'), second.root, third.root], mounts: [77n, 0n, 78n], spare })
+  t.same(own, {
+    trees: [held(30, 'tree'), second.root, third.root],
+    mounts: [77n, 0n, 78n],
+    spare,
+    areClones: true,
+  })
   const steps = lowersByName(fs, { ...open, groups }, own, kernels['6.13'])
   t.match(calls(steps), [
     'fchdir(30<tree>)',
@@ -138,6 +143,21 @@ t.test('by name below the stack’s own trees', async (t) => {
   t.equal(steps.at(-2)?.expect?.[2]?.value, 78n)
 })
 
+t.test('below a directory of the caller’s, where links are followed, by fd', async (t) => {
+  const open = { ...layers(), idmapped: false }
+  const trees = ownTrees(open, spare)
+  t.equal(trees.areClones, false)
+  const steps = lowersByName(fs, open, trees, newest)
+  t.same(calls(steps).slice(0, 4), [
+    'openat2(20</g/0>, "1/fs", {flags=O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_PATH, ' +
+      'resolve=RESOLVE_NO_SYMLINKS|RESOLVE_BENEATH}, 24) = layer',
+    'statx(layer, "", AT_EMPTY_PATH, …)',
+    'fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, layer)',
+    'close(layer)',
+  ])
+  t.notMatch(calls(steps).join(), /SET_STRING|fchdir/)
+})
+
 t.test('255 bytes are a name, 256 are opened', async (t) => {
   for (const [length, call] of [
     [255, 'statx'],
@@ -145,7 +165,7 @@ t.test('255 bytes are a name, 256 are opened', async (t) => {
   ] as const) {
     const open = layers()
     const list = [{ ...open.list[0]!, name: Buffer.alloc(length, 'n') }]
-    const trees = { trees: [fs], mounts: [0n], spare }
+    const trees = { trees: [fs], mounts: [0n], spare, areClones: true }
     const steps = lowersByName(fs, { ...open, list }, trees, newest)
     t.ok(
       steps.some((step) => step.call === call),

@@ -81,8 +81,10 @@ const seen = ['/l/1/fs', '/l/2/fs', '/x'].map((path) => seenAt(path))
 const group = { parent: Buffer.from('/l'), mountId: 1n, members: [0, 1] }
 const input = { spec, features: newest, seen, candidates: [group], alone: [2], idmap, lease: undefined }
 const clone = 'OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH'
-const attributes = (fd: string) =>
-  `{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP, attr_clr=0, propagation=0, userns_fd=${fd}}, 32`
+const attributes = (fd: string, more = '') =>
+  `{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP${more}, attr_clr=0, propagation=0, userns_fd=${fd}}, 32`
+/** no symbolic link is followed through it, for names are looked up there */
+const nosymfollow = '|MOUNT_ATTR_NOSYMFOLLOW'
 const below = (tree: string, name: string) => [
   `openat2(${tree}, "${name}", {flags=O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_PATH, ` +
     `resolve=RESOLVE_NO_XDEV|RESOLVE_NO_SYMLINKS|RESOLVE_BENEATH}, 24) = /l/${name}`,
@@ -95,7 +97,7 @@ t.test('trees, and the layers below them', async (t) => {
     'openat(AT_FDCWD, "/l", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_PATH, 0) = above /l',
     'statx(above /l, "", AT_EMPTY_PATH, …)',
     'userns("0 100000 65536\\n", "0 100000 65536\\n") = userns',
-    `open_tree_attr(above /l, "", ${clone}, ${attributes('userns')}) = tree of /l`,
+    `open_tree_attr(above /l, "", ${clone}, ${attributes('userns', nosymfollow)}) = tree of /l`,
     ...below('tree of /l', '1/fs'),
     ...below('tree of /l', '2/fs'),
     `open_tree_attr(40</x>, "", ${clone}, ${attributes('userns')}) = tree of /x`,
@@ -150,6 +152,11 @@ t.test('without an idmap: no tree, layers below the directory itself', async (t)
   t.same([...alone], [])
   t.equal(userns, undefined)
   t.match(plan.cost, { namespaceSemWrites: 0, gracePeriods: 0 })
+})
+
+t.test('no names are looked up where layers are not taken one by one', async (t) => {
+  const { plan } = planTrees({ ...input, features: { ...newest, appendLayers: false } })
+  t.notMatch(lines(plan).join(), 'NOSYMFOLLOW')
 })
 
 t.test('an existing namespace is opened once, whatever needs it', async (t) => {

@@ -38,14 +38,15 @@ export function plan(input: RungInput): Composition {
         for (const [i, { root }] of layers.groups.entries()) {
           const subject = layers.list.find(({ group }) => group === i)?.subject
           if (subject === undefined) continue
-          b.add(...clonedTree(trees[i]!, root, userns(), { detached: features }, { subject }))
-          if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) continue
+          const hasNames = layers.list.some(({ group, name }) => group === i && name !== undefined)
+          b.add(...clonedTree(trees[i]!, root, userns(), { detached: features }, hasNames, { subject }))
+          if (!hasNames) continue
           const remember = [{ field: statxField.mountId, register: mounts[i]! }]
           b.add(c.statxFd(trees[i]!, features.uniqueMountId, { remember }))
         }
       },
       fragment: cachedFragment(fragments, 'by name', () =>
-        lowersByName(fs, layers, { trees, mounts, spare }, features),
+        lowersByName(fs, layers, { trees, mounts, spare, areClones: true }, features),
       ),
       changesDirectory: layers.list.some(({ name }) => name !== undefined),
       outputs: trees.filter((_, i) => isUsed(i)).map((slot): Output => ({ slot, kind: 'tree' })),

@@ -40,10 +40,9 @@ export function ownLowers(b: PlanBuilder, fs: Slot, { layers, features, fragment
     const fragment = cachedFragment(fragments, 'by fd', () => lowersByFd(fs, layers, features))
     return { prepare, fragment, changesDirectory: false, outputs: [] }
   }
-  const spare = b.slot('layer')
-  const make = () => lowersByName(fs, layers, ownTrees(layers, spare), features)
-  const fragment = cachedFragment(fragments, 'by name, own', make)
-  return { prepare, fragment, changesDirectory: true, outputs: [] }
+  const trees = ownTrees(layers, b.slot('layer'))
+  const fragment = cachedFragment(fragments, 'by name, own', () => lowersByName(fs, layers, trees, features))
+  return { prepare, fragment, changesDirectory: trees.areClones, outputs: [] }
 }
 
 /**

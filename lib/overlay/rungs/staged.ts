@@ -39,7 +39,7 @@ export function plan(input: RungInput): Composition {
   const isByName = own.trees.length > 0 || layers.list.some(({ fd }) => fd === undefined)
   const lowers = cachedFragment(fragments, `staged ${isByName} ${own.trees.length}`, () => {
     if (!isByName) return lowersByNumber(fs, layers)
-    const trees = own.trees.length > 0 ? { ...own, spare } : ownTrees(layers, spare)
+    const trees = own.trees.length > 0 ? { ...own, spare, areClones: true } : ownTrees(layers, spare)
     return lowersByName(fs, layers, trees, features, staging.proc)
   })
   const mount = b.slot('mount')
@@ -112,12 +112,13 @@ export function carriedSteps(
     const subject = layers.list.find(({ group }) => group === i)?.subject
     // a group whose layers were all renamed has none left
     if (subject === undefined) continue
-    b.add(
-      ...clonedTree(tree, layers.groups[i]!.root, isMapped ? userns() : undefined, 'attached', { subject }),
-    )
+    const hasNames = layers.list.some(({ group, name }) => group === i && name !== undefined)
+    const { root } = layers.groups[i]!
+    const byString = hasNames && features.appendLayers
+    b.add(...clonedTree(tree, root, isMapped ? userns() : undefined, 'attached', byString, { subject }))
     b.always(c.close(tree))
     places.push(tree)
-    if (!layers.list.some(({ group, name }) => group === i && name !== undefined)) continue
+    if (!hasNames) continue
     const remember = [{ field: statxField.mountId, register: own.mounts[i]! }]
     b.add(c.statxFd(tree, features.uniqueMountId, { remember }))
   }
