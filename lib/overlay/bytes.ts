@@ -72,6 +72,9 @@ export function splitLast(path: Uint8Array): { parent: Buffer; name: Buffer } | 
   return { parent: Buffer.from(`/${parts.join('/')}`, 'latin1'), name: Buffer.from(name, 'latin1') }
 }
 
+/** The last part of a path; of one without a name of its own a name that nothing is removed by. */
+export const lastName = (path: Uint8Array): Buffer => splitLast(path)?.name ?? Buffer.from('.')
+
 /** The directories above a path, outermost first, without `/`. */
 export function ancestors(path: Uint8Array): Buffer[] {
   const parts = partsOf(path).slice(0, -1)

@@ -11,13 +11,14 @@ import { realpathSync } from 'node:fs'
 import { fullUpper, nameOf, otherMounts } from '../diagnose/causes.js'
 import { diagnose } from '../diagnose.js'
 import { MountError, refine } from '../errors.js'
+import * as f from '../flags.js'
 import type { Flow } from '../program/flow.js'
 import { claimInTheWay, failedStep, type Outcome, UnexpectedError } from '../program/outcome.js'
 import { identityOf } from '../program/result.js'
 import type { Step } from '../program/step.js'
-import { absolute, commonParent, splitLast } from './bytes.js'
+import { absolute, splitLast } from './bytes.js'
 import { checkUpper, isBusy, whichIsBusy } from './check-upper.js'
-import { choose, isStaged, type RungName } from './choose.js'
+import { choose, type RungName } from './choose.js'
 import { beginCreating, dropStale, inUse } from './claims.js'
 import type { Here, Host } from './host.js'
 import { exchanged } from './identity.js'
@@ -53,11 +54,16 @@ function* checked(host: Host, here: Here, base: Base, spec: MountSpec): Flow<voi
 
 function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Rootfs> {
   let spec = asked
+  let isReal = false
   let missing = { parents: false, unfinished: false }
   for (let tries = 0; ; tries++) {
     const planned = base.layers
     const { features } = host
-    if (spec === asked && base.stage.lease && hasDots(asked)) spec = withRealUpper(asked)
+    // found once: what a path leads to after it was opened is another directory
+    if (!isReal && base.stage.lease) {
+      spec = withRealUpper(asked)
+      isReal = true
+    }
     let mount: PlannedMount
     try {
       const isUsual = !missing.parents && !missing.unfinished
@@ -94,14 +100,12 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
       }
       if (!missing.parents && isMissingParent(error, spec)) {
         missing = { ...missing, parents: true }
+        // nothing was opened yet
+        isReal = false
         continue
       }
       if (!missing.unfinished && error instanceof UnexpectedError && isUnfinished(error.step)) {
         missing = { ...missing, unfinished: true }
-        continue
-      }
-      if (spec === asked && isStaged(rung) && isElsewhere && isLinked(step)) {
-        spec = withRealUpper(asked)
         continue
       }
       const found = isBusy(error) ? yield* whichIsBusy(host, here, spec, error) : error
@@ -130,14 +134,7 @@ const leadsElsewhere = (error: unknown): boolean =>
   error instanceof UnexpectedError ||
   (error instanceof MountError && ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV', 'EAGAIN'].includes(error.code))
 
-/** An upper is looked up below the directory above it, where no symbolic link is followed. */
-const isLinked = ({ call, subject }: Step): boolean =>
-  (call === 'openat2' || call === 'statx') && /^(upper|work)dir$/.test(subject?.option ?? '')
-
-/** Then there is no telling by the names which directory is above both. */
-const hasDots = ({ upperdir, workdir }: MountSpec): boolean =>
-  upperdir !== undefined && workdir !== undefined && commonParent([upperdir, workdir]) === undefined
-
+/** A staged upper is looked up below the directory above it and the work directory, where no symbolic link is followed. */
 const withRealUpper = (spec: MountSpec): MountSpec => ({
   ...spec,
   upperdir: spec.upperdir && realPath(spec.upperdir),
@@ -169,7 +166,7 @@ const slash = Buffer.from('/')
  */
 function reroot(base: Base, planned: OpenLayers, step: Step): boolean {
   const { list, groups } = base.layers
-  if (step.call !== 'statx' && step.call !== 'openat2') return false
+  if (step.call !== 'statx' && step.call !== 'openat2' && !isName(step)) return false
   // what is kept of it lies below a tree that is attached elsewhere: it cannot be cloned from here
   if (base.layers.staged) return false
   const index = planned.list.findIndex(({ subject, name }) => name !== undefined && subject === step.subject)
@@ -182,6 +179,10 @@ function reroot(base: Base, planned: OpenLayers, step: Step): boolean {
   base.kept.templates.clear()
   return true
 }
+
+/** A name given to the context: what stood there a moment ago is gone, or a symbolic link by now. */
+const isName = ({ call, args: [, command] }: Step): boolean =>
+  call === 'fsconfig' && command?.kind === 'int' && command.value === f.FSCONFIG_SET_STRING
 
 /** A mkdirat of `create` found no directory to make one in. Looking for each of them every time would lock them all. */
 function isMissingParent(error: unknown, { create }: MountSpec): boolean {

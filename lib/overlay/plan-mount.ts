@@ -9,7 +9,7 @@ import type { Features } from '../host/features.js'
 import { type Idmap, isMapped } from '../idmap.js'
 import type { Fragment } from '../program/plan.js'
 import type { Fill, Hole } from '../program/step.js'
-import { splitLast } from './bytes.js'
+import { lastName } from './bytes.js'
 import { choose, isStaged, type Need, type RungName } from './choose.js'
 import type { Host, StageHold } from './host.js'
 import type { OpenLayers, TopAttributes } from './layers.js'
@@ -146,7 +146,7 @@ function plan(
   checkHere(spec.options, features, 'options.options')
   const adapted = isOverlay ? adaptOptions(spec.options, features) : { options: spec.options, notes: [] }
   const ownNotes = optionNotes(spec.options, features, spec.upperdir !== undefined)
-  const ownHoles = spec.targetName && rung !== 'classic' ? holes - 1 : holes
+  const ownHoles = spec.targetName && !wantsTargetName(spec, rung) ? holes - 1 : holes
   const input: RungInput = {
     layers,
     spec: { ...spec, options: adapted.options },
@@ -164,6 +164,10 @@ function plan(
   return { rung, composition: planners[rung](input) }
 }
 
+/** It has a hole of its own then, the last one. */
+const wantsTargetName = ({ create }: Pick<MountSpec, 'create'>, rung: RungName): boolean =>
+  create || rung === 'classic'
+
 /** The stack's own mapping, asked for again, needs no tree of its own. */
 function withoutSame(spec: MountSpec, { spec: { idmap: own } }: Base): MountSpec {
   const { idmap } = spec
@@ -176,14 +180,17 @@ function shapeOf(spec: MountSpec): Shape | undefined {
   const { upperdir, target, inside, idmap, upper, create, options, attributes, propagation } = spec
   if (upper === 'idmapped') return undefined
   if (idmap !== undefined && (!isMapped(idmap) || upper !== 'asis' || create)) return undefined
+  // what create makes is known again by its owner
+  const owner = create ? (process.geteuid?.() ?? 0) : 0
   const flags =
-    (upperdir ? 1 : 0) |
-    (target ? 2 : 0) |
-    (idmap ? 4 : 0) |
-    (upper === 'shifted' ? 8 : 0) |
-    (create ? 16 : 0) |
-    (options.userxattr === false ? 32 : 0) |
-    (inside ? 64 : 0)
+    128 * owner +
+    ((upperdir ? 1 : 0) |
+      (target ? 2 : 0) |
+      (idmap ? 4 : 0) |
+      (upper === 'shifted' ? 8 : 0) |
+      (create ? 16 : 0) |
+      (options.userxattr === false ? 32 : 0) |
+      (inside ? 64 : 0))
   const { mountAttr, ms } = attributes
   // most mounts: a number is found sooner than a text is made
   if (options.list.length === 0 && (mountAttr | ms) === 0 && propagation === undefined) return flags
@@ -192,14 +199,16 @@ function shapeOf(spec: MountSpec): Shape | undefined {
 }
 
 /** The paths and texts in the order of the holes. */
-function fillsOf({ upperdir, workdir, target, inside, idmap, options }: MountSpec, rung: RungName): Fill[] {
+function fillsOf(spec: MountSpec, rung: RungName): Fill[] {
+  const { upperdir, workdir, target, inside, idmap, options, create } = spec
   const fills: Fill[] = []
   if (upperdir && workdir) fills.push(upperdir, workdir)
   if (inside) fills.push(inside.namespace, inside.above, inside.name)
   else if (target) fills.push(target)
   if (idmap && isMapped(idmap)) fills.push(idmap.uidMap, idmap.gidMap)
   for (const { value, isText } of options.list) if (isText) fills.push(value!)
-  if (rung === 'classic' && target) fills.push(splitLast(target)!.name)
+  if (create && upperdir && workdir) fills.push(lastName(upperdir), lastName(workdir))
+  if (target && !inside && wantsTargetName(spec, rung)) fills.push(lastName(target))
   return fills
 }
 
@@ -211,9 +220,10 @@ function withHoles(spec: MountSpec): { holes: number; planned: Planned } {
   const idmap = spec.idmap && { idmap: { uidMap: hole('uid_map'), gidMap: hole('gid_map') } }
   const list = spec.options.list.map((each) => (each.isText ? { ...each, value: hole(each.key) } : each))
   const options = { ...spec.options, list }
-  // the last one: only rung classic fills it
-  const name = spec.target && !spec.inside && { targetName: hole('name of target') }
-  return { planned: { ...spec, ...upper, ...target, ...idmap, options, ...name }, holes }
+  const upperNames = spec.create &&
+    upper && { upperName: hole('name of upperdir'), workName: hole('name of workdir') }
+  const targetName = spec.target && !spec.inside && { targetName: hole('name of target') }
+  return { planned: { ...spec, ...upper, ...target, ...idmap, options, ...upperNames, ...targetName }, holes }
 }
 
 /** The path as a whole is in no step of theirs. */

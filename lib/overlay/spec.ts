@@ -112,7 +112,9 @@ export interface Planned
   readonly upperdir: PathText | undefined
   readonly workdir: PathText | undefined
   readonly target: PathText | undefined
-  /** the last name of `target`, where that is a hole: a rung may need it apart */
+  /** their last names, where they are holes: rung classic needs that of `target` apart, and `create` each */
+  readonly upperName?: Hole
+  readonly workName?: Hole
   readonly targetName?: Hole
   readonly inside: Inside | undefined
   readonly idmap: Idmap | { readonly uidMap: Hole; readonly gidMap: Hole } | undefined

@@ -1,11 +1,14 @@
 /**
  * The writable half of a mount as steps: directories made, opened, given to the right owner, idmapped.
  *
- *   create      mkdirat of what is missing            undone by unlinkat, only of what was made
+ *   create      mkdirat of what is missing, no mode   undone by unlinkat, only of what was made
  *   open        openat of upperdir and workdir
+ *   check       what was just made must be what is open: it has no mode yet. What else stands at the name by now is
+ *               left as it is
  *   finish      a new upper gets owner, attributes and, last, its mode: one without the owner's right to enter was
  *               left by a process that was killed in between, and is not taken for finished
- *   claim       refused if another mount of the process has one of them; before anything is done to them
+ *   claim       refused if another mount of the process has one of them; before the check, for that one may have
+ *               finished it, and before anything is done to them
  *   shifted     fchownat of the upper's top
  *   idmapped    a clone of the directory above both, idmapped as the layers are; both are opened again
  *               below it and must be the same directories
@@ -30,7 +33,7 @@ import {
 } from '../program/step.js'
 import { isAcl, shiftAcl } from './acl.js'
 import { outOfPeerGroup } from './attributes.js'
-import { ancestors, commonParent, relativeTo } from './bytes.js'
+import { ancestors, commonParent, lastName, relativeTo } from './bytes.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
 import { idsOnDisk, mappedIds, type Owner, ownerOnDisk } from './owner.js'
 import type { Planned } from './spec.js'
@@ -66,16 +69,21 @@ const workMode = 0o711
 /** What a directory has not until it is finished: its owner's right to enter. */
 const enter = 0o100
 
+/** The steps that made upperdir and workdir, if they were missing. */
+export type Made = Readonly<Partial<Record<'upperdir' | 'workdir', Step>>>
+
 /** Steps that make what is missing of upperdir, workdir and target. */
-export function createSteps(
-  b: PlanBuilder,
-  { spec, top, parents }: Pick<UpperInput, 'spec' | 'top' | 'parents'>,
-): Step | undefined {
-  if (!spec.create) return undefined
+export function createSteps(b: PlanBuilder, { spec, parents }: Pick<UpperInput, 'spec' | 'parents'>): Made {
+  if (!spec.create) return {}
   const dirs = [
-    { option: 'upperdir', path: spec.upperdir, mode: top.mode & 0o7777 & (isTold(top) ? ~0o7777 : ~0) },
-    { option: 'workdir', path: spec.workdir, mode: workMode },
-    { option: 'target', path: spec.inside ? undefined : spec.target, mode: targetMode },
+    { option: 'upperdir', path: spec.upperdir, name: spec.upperName, mode: 0 },
+    { option: 'workdir', path: spec.workdir, name: spec.workName, mode: 0 },
+    {
+      option: 'target',
+      path: spec.inside ? undefined : spec.target,
+      name: spec.targetName,
+      mode: targetMode,
+    },
   ]
   const above = new Map<string, Buffer>()
   for (const { path } of dirs) {
@@ -84,32 +92,49 @@ export function createSteps(
   for (const path of above.values()) {
     b.add(c.mkdir(path, 0o777, { tolerate: [EEXIST], subject: { option: 'create', path } }))
   }
-  let upper: Step | undefined
-  for (const { option, path, mode } of dirs) {
+  const steps: Partial<Record<string, Step>> = {}
+  for (const { option, path, name, mode } of dirs) {
     if (path === undefined) continue
     const made = c.mkdir(path, mode, { tolerate: [EEXIST], subject: about(option, path) })
     b.add(made)
-    if (option === 'target') b.undo(made, c.rmdir(cwd, path))
-    // a CREATE that fails late leaves its own directories in the work directory
-    else undoUnlessClaimed(b, made, path, option === 'workdir' ? ['/index', '/work', ''] : [''])
-    if (option === 'upperdir') upper = made
+    const rights = option === 'target' ? noMoreThan(targetMode) : noMode
+    undoMade(b, made, path, name ?? lastName(known(path)), rights)
+    steps[option] = made
   }
-  return upper
+  return steps
 }
 
 /**
- * Takes away a directory that was made, unless another mount has claimed it since: what is opened again here can be
- * claimed, or it is not ours to remove.
+ * Takes away a directory that was made and that nothing was done to yet: what is opened again here looks as if just made,
+ * and no other mount has claimed it since, or it is not ours to remove. By its name in the directory that it really lies
+ * in, for the path may lead elsewhere.
  */
-function undoUnlessClaimed(b: PlanBuilder, made: Step, path: PathText, names: readonly string[]): void {
+function undoMade(b: PlanBuilder, made: Step, path: PathText, name: PathText, rights: Expectation): void {
   const slot = b.slot('made')
-  const opened: Step = { ...c.openat(slot, cwd, path, f.O_PATH | f.O_DIRECTORY), when: 'undo', ifDone: made }
-  const claimed: Step = { ...c.claim(slot), when: 'undo', ifDone: opened }
-  const removed = names.map(
-    (name): Step => ({ ...c.rmdir(cwd, name === '' ? path : [path, name]), when: 'undo', ifDone: claimed }),
-  )
-  b.undoBy(opened, claimed, ...removed)
+  const opened = c.openat(slot, cwd, path, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW)
+  const undo = (step: Step, ifDone: Step): Step => ({ ...step, when: 'undo', ifDone })
+  const first = undo(opened, made)
+  const claimed = undo(c.claim(slot, { expect: justMade(rights) }), first)
+  b.undoBy(first, claimed, undo(rmdirOf(slot, name), claimed))
 }
+
+/** unlinkat of a directory by its name where it lies, found from an fd of it. */
+const rmdirOf = (slot: Slot, name: PathText): Step => c.rmdir(slot, ['../', name])
+
+/** What mkdirat(2) makes: ours, and without directories in it, of which some file systems count one less. */
+const justMade = (rights: Expectation): Expectation[] => [
+  rights,
+  { field: statxField.uid, value: BigInt(process.geteuid?.() ?? 0) },
+  { field: statxField.nlink, mask: 0xffff_fffcn, value: 0n },
+]
+
+/** A mode that the umask may have taken bits from; a set-group-ID bit comes from the directory above. */
+const noMoreThan = (mode: number): Expectation => ({
+  field: statxField.mode,
+  mask: BigInt(0o5777 & ~mode),
+  value: 0n,
+})
+const noMode = noMoreThan(0)
 
 /** A path that a plan is made for: plans that need to look into it are not made with holes. */
 export function known(path: PathText): Buffer {
@@ -123,8 +148,8 @@ const ENOENT = 2
 /** Whether a finished upper can be told from an unfinished one. */
 const isTold = ({ mode }: TopAttributes): boolean => (mode & enter) !== 0
 
-/** Steps that open upper and work; `made` is the step that made a new upper, if it did. */
-export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undefined): Upper | undefined {
+/** Steps that open upper and work, of which some were `made` if they were missing. */
+export function upperSteps(b: PlanBuilder, input: UpperInput, made: Made): Upper | undefined {
   const { spec, features } = input
   if (spec.upperdir === undefined || spec.workdir === undefined) return undefined
   const open = (name: string, path: PathText): Slot => {
@@ -137,8 +162,13 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
   const work = open('work', spec.workdir)
   b.add(c.claim(upper, { subject: about('upperdir', spec.upperdir) }))
   b.add(c.claim(work, { subject: about('workdir', spec.workdir) }))
+  if (made.upperdir) checkMade(b, upper, input, 'upperdir', made.upperdir)
+  if (made.workdir) {
+    const ifDone = checkMade(b, work, input, 'workdir', made.workdir)
+    b.add(c.chmod(['/proc/self/fd/', work], workMode, { ifDone, subject: about('workdir', spec.workdir) }))
+  }
   if (spec.upper === 'shifted') chownUpper(b, upper, input, ownerOnDisk(idsOnDisk(spec, input.idmap), 0, 0))
-  if (made) finish(b, upper, input, made)
+  if (made.upperdir) finish(b, upper, input, made.upperdir)
   if (spec.options.resetVolatile) {
     const extra = { tolerate: [ENOENT], subject: { option: 'options.volatile' } }
     b.add(c.unlink(work, 'work/incompat/volatile/dirty', extra))
@@ -146,6 +176,26 @@ export function upperSteps(b: PlanBuilder, input: UpperInput, made: Step | undef
   }
   if (spec.upper !== 'idmapped' && !input.carried) return { upper, work, tree: undefined }
   return carriedUpper(b, input, upper, work)
+}
+
+/**
+ * What was made is what is open, or its name leads elsewhere by now: nothing is done to that. Once it is known, it is
+ * taken away by its fd; a CREATE that fails late leaves its own directories in the work directory.
+ */
+function checkMade(
+  b: PlanBuilder,
+  slot: Slot,
+  { spec, features }: UpperInput,
+  option: keyof Made,
+  made: Step,
+): Step {
+  const path = spec[option]!
+  const [name, own] = option === 'workdir' ? [spec.workName, ['index', 'work']] : [spec.upperName, []]
+  const extra = { expect: justMade(noMode), ifDone: made, subject: about(option, path) }
+  const checked = c.statxFd(slot, features.uniqueMountId, extra)
+  b.add(checked)
+  b.undo(checked, ...own.map((each) => c.rmdir(slot, each)), rmdirOf(slot, name ?? lastName(known(path))))
+  return checked
 }
 
 interface Remembered {
@@ -209,15 +259,19 @@ function carriedUpper(
 }
 
 const isFinished: Expectation = { field: statxField.mode, mask: BigInt(enter), value: BigInt(enter) }
+const isNotFinished: Expectation = { ...isFinished, value: 0n }
 
 /** Whether a step met an upper that nobody has finished. */
 export const isUnfinished = ({ expect }: Step): boolean => expect?.[0] === isFinished
 
 function finish(b: PlanBuilder, upper: Slot, input: UpperInput, made: Step): void {
-  adoptTop(b, upper, input, input.unfinished ? undefined : made)
-  if (!isTold(input.top)) return
   const subject = about('upperdir', input.spec.upperdir!)
-  b.add(c.statxFd(upper, input.features.uniqueMountId, { expect: [isFinished], subject }))
+  const look = (expect: Expectation) =>
+    b.add(c.statxFd(upper, input.features.uniqueMountId, { expect: [expect], subject }))
+  // it is opened anew: the name may show another one by now
+  if (input.unfinished) look(isNotFinished)
+  adoptTop(b, upper, input, input.unfinished ? undefined : made)
+  if (isTold(input.top)) look(isFinished)
 }
 
 /** A new upper looks to the container as the top layer does. `made`: only if that step has made it. */

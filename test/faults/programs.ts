@@ -6,6 +6,7 @@
  * handed over. A program's calls follow from its plan and from what failed; where the two differ, that is an error here.
  */
 import { binding } from '../../lib/binding.js'
+import { renderCall } from '../../lib/program/explain.js'
 import type { Plan } from '../../lib/program/plan.js'
 import { Pool } from '../../lib/program/pool.js'
 import { type Arg, isSlot, type Slot, type Step } from '../../lib/program/step.js'
@@ -132,6 +133,12 @@ class Thread {
     return call !== undefined && this.#next?.call === call
   }
 
+  /** How many of these calls come next. */
+  matching(calls: readonly SystemCall[]): number {
+    const at = calls.findIndex((call, i) => this.#calls[this.sites.length + i]?.call !== call)
+    return at < 0 ? calls.length : at
+  }
+
   take(rest: Omit<Site, 'made' | 'index'>): Made {
     const made = this.#next as Made
     this.sites.push({ made, index: this.sites.length, ...rest })
@@ -147,6 +154,9 @@ class Thread {
     while (this.isNext('unshare') || this.isNext('chdir')) this.take({ phase: 'thread' })
   }
 }
+
+/** Whether steps that may be tolerated did their work, by their plan and call. */
+const wasDone = new Map<string, boolean>()
 
 /** Follows one program on its thread. */
 class Follower {
@@ -186,11 +196,34 @@ class Follower {
     }
   }
 
-  /** What was tolerated by itself, a directory that was there, shows in that nothing is done about it. */
+  /**
+   * What was tolerated by itself, a directory that was there, shows in that nothing is done about it: in the calls that
+   * follow. Where they say the same, as in a run that ends soon, it is as it was in the last one that told.
+   */
   #isDone(step: Step, first: Step): boolean {
-    const [call] = systemCalls[step.call]
-    if (call !== undefined && !this.#thread.isNext(call)) this.#done.delete(first)
+    if (!this.#done.has(first)) return false
+    const key = `${this.#plan.title} ${renderCall(first)}`
+    // several directories are mostly there together
+    const others = [...this.#done].filter(({ call, tolerate }) => call === first.call && tolerate)
+    const done = this.#matching(step, [])
+    const notDone = Math.max(this.#matching(step, [first]), this.#matching(step, [first, ...others]))
+    if (done !== notDone) wasDone.set(key, done > notDone)
+    if (!(wasDone.get(key) ?? true)) this.#done.delete(first)
     return this.#done.has(first)
+  }
+
+  /** How many of the next calls are those of the main steps from this one on, if some before were not done. */
+  #matching(from: Step, notDone: readonly Step[]): number {
+    const main = this.#plan.steps.filter(({ when }) => (when ?? 'main') === 'main')
+    const done = new Set(this.#done)
+    for (const step of notDone) done.delete(step)
+    const expected: SystemCall[] = []
+    for (const step of main.slice(main.indexOf(from))) {
+      if (step.ifDone && !done.has(step.ifDone)) continue
+      done.add(step)
+      expected.push(...systemCalls[step.call])
+    }
+    return this.#thread.matching(expected)
   }
 
   /** False if the program ends with it. */

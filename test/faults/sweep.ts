@@ -226,7 +226,7 @@ const recoveries: readonly { readonly why: string; is(site: Site, errno: string)
   {
     why: 'a layer whose name leads elsewhere gets a tree of its own; an upper is looked up without symbolic links',
     is: ({ step }, errno) =>
-      ['openat2', 'statx'].includes(step!.call) &&
+      ['openat2', 'statx', 'fsconfig'].includes(step!.call) &&
       /^(lower|upper|work)dir$/.test(step?.subject?.option ?? '') &&
       ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV', 'EAGAIN'].includes(errno),
   },
