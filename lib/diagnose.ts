@@ -222,7 +222,8 @@ const table: readonly Row[] = [
     calls: ['move_mount', 'mount'],
     codes: ['ENOSPC'],
     causes: [
-      () => `the mount namespace is full (fs.mount-max, ${cause.readNumber('/proc/sys/fs/mount-max')})`,
+      () =>
+        `the mount namespace, or one that its mounts are copied to, is full (fs.mount-max, ${cause.readNumber('/proc/sys/fs/mount-max')})`,
     ],
   },
   {

@@ -76,13 +76,17 @@ const faults = [
     'move_mount:error=ENOSPC',
     'direct',
     '',
-    { code: 'ENOSPC', syscall: 'move_mount', hint: /^the mount namespace is full \(fs.mount-max, \d+\)$/ },
+    {
+      code: 'ENOSPC',
+      syscall: 'move_mount',
+      hint: /^the mount namespace, .*, is full \(fs.mount-max, \d+\)$/,
+    },
   ],
   [
     'mount:error=ENOSPC',
     'classic',
     '',
-    { code: 'ENOSPC', syscall: 'mount', hint: /^the mount namespace is full/ },
+    { code: 'ENOSPC', syscall: 'mount', hint: /^the mount namespace, .*, is full/ },
   ],
   // strace counts by thread: the first one is of the probe, and of the mount that goes well
   [

@@ -2,14 +2,20 @@
  * A mount namespace that holds fs.mount-max mounts. Each operation is done with no place free, with one, with two, until
  * it goes well. Until then it is one ENOSPC that says so, exactly as many places are free as before, and then it is done.
  *
- * The limit is everybody's, so it is not lowered: the test's own namespace is filled, by binds that double what is there.
+ * The limit is everybody's, so it is not lowered: a namespace is filled by binds that double what is there, the test's
+ * own, a container's, or one that mounts are copied to.
  */
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { flag, MNT_DETACH, MS_BIND, MS_REC } from '../../lib/flags.js'
+import { CLONE_FS, CLONE_NEWNS, flag, MNT_DETACH, MS_BIND, MS_REC } from '../../lib/flags.js'
 import { Mounter, type Rootfs } from '../../lib/index.js'
 import { isStaged } from '../../lib/overlay/choose.js'
-import { mount, umount } from '../../lib/sys.js'
+import { mount, setns, umount, unshare } from '../../lib/sys.js'
+import { startContainer } from '../support/container.js'
+import { watch } from '../support/left.js'
+import { isBelow, mounts } from '../support/mountinfo.js'
 import { privileged } from '../support/needs.js'
 import { type Form, forms, type Way, ways } from '../support/rungs.js'
 import { read, type Scratch, scratch } from '../support/scratch.js'
@@ -37,10 +43,10 @@ interface Places {
 const most = 8
 
 /** Fills the caller's mount namespace. */
-const fill = (area: Scratch): Places => {
-  const base = area.mkdir('fill')
+const fill = (base: string): Places => {
   mount('fill', base, 'tmpfs', 0, null)
-  const one = area.mkdir('fill', 'one')
+  const one = `${base}/one`
+  mkdirSync(one)
   const single = (i: number) => `${base}/single/${i}`
   for (let i = 0; i < most; i++) bind(one, single(i))
   const tree = `${base}/tree`
@@ -73,6 +79,26 @@ const fill = (area: Scratch): Places => {
   }
 }
 
+/** Fills another mount namespace, at a directory of it. */
+const fillThere = (pid: number, base: string): Places => {
+  // who shares a working directory with others cannot go there
+  unshare(CLONE_FS)
+  const home = openSync('/proc/thread-self/ns/mnt', 'r')
+  const there = openSync(`/proc/${pid}/ns/mnt`, 'r')
+  const inside = <T>(run: () => T): T => {
+    const before = process.cwd()
+    setns(there, CLONE_NEWNS)
+    try {
+      return run()
+    } finally {
+      setns(home, CLONE_NEWNS)
+      process.chdir(before)
+    }
+  }
+  const places = inside(() => fill(base))
+  return { leave: (free) => inside(() => places.leave(free)), free: () => inside(() => places.free()) }
+}
+
 /** What was made is given back by `close`, the last first. */
 type Keep = <T extends { unmount(): Promise<void> }>(made: T) => T
 
@@ -87,7 +113,7 @@ interface Operation {
   run(mounter: Mounter, keep: Keep, prepared: never): Promise<string | undefined>
 }
 
-const hint = /^the mount namespace is full \(fs\.mount-max, \d+\)/
+const hint = /^the mount namespace, or one that its mounts are copied to, is full \(fs\.mount-max, \d+\)/
 
 const sweep = async (t: Test, mounter: Mounter, places: Places, operation: Operation): Promise<void> => {
   const problems: string[] = []
@@ -227,7 +253,7 @@ for (const way of ways) {
     const area = scratch(t)
     // where the CPUs are is found in the table of mounts: now it is short
     const mounter = new Mounter({ rung: way.rung, threads: 1, reapers: 1 })
-    const places = fill(area)
+    const places = fill(area.mkdir('fill'))
     for (const form of forms) {
       for (const operation of operations(area, way, form)) await sweep(t, mounter, places, operation)
     }
@@ -238,7 +264,7 @@ for (const way of ways) {
 
 t.test('a recursive bind of more than there is room for', privileged, async (t) => {
   const area = scratch(t)
-  const places = fill(area)
+  const places = fill(area.mkdir('fill'))
   places.leave(5)
   const mounter = new Mounter({ threads: 1, reapers: 1 })
   const big = { source: area.path('fill/tree'), recursive: true, target: area.mkdir('target') }
@@ -247,4 +273,71 @@ t.test('a recursive bind of more than there is room for', privileged, async (t) 
   t.equal(places.free(), 5, 'nothing is left of it')
   await mounter.close()
   umount(area.path('fill'), MNT_DETACH)
+})
+
+t.test("a container's namespace is full", privileged, async (t) => {
+  const area = scratch(t)
+  const container = await startContainer(t)
+  const lowerdir = area.layers(2)
+  const { upperdir, workdir } = area.container('c')
+  const target = { path: '/rootfs', mountNamespace: container.namespace }
+  const places = fillThere(container.pid, '/tmp')
+  for (const { rung, idmap } of ways.filter(({ rung }) => rung !== 'classic')) {
+    const mounter = new Mounter({ rung, threads: 1, reapers: 1 })
+    for (const form of forms) {
+      places.leave(0)
+      const left = watch()
+      const options = { lowerdir, idmap, upperdir, workdir }
+      const what = `${rung}, ${form.name}`
+      await t.rejects(form.mount(mounter, { ...options, target }), { code: 'ENOSPC', hint }, what)
+      const rootfs = await form.mount(mounter, options)
+      await t.rejects(form.attach(rootfs, target), { code: 'ENOSPC', hint }, 'attach')
+      t.same(read(rootfs.path, 'each'), ['layer 0'], 'the detached one is as it was')
+      places.leave(1)
+      t.equal(places.free(), 1, 'nothing else was there')
+      await form.attach(rootfs, target)
+      t.equal(places.free(), 0, 'it takes one place')
+      await form.unmount(rootfs)
+      await (await form.mount(mounter, { ...options, target })).unmount()
+      t.equal(places.free(), 1, 'and gives it back')
+      await mounter.trim()
+      t.same(await left(), [])
+    }
+    await mounter.close()
+  }
+})
+
+t.test('a namespace that mounts are copied to is full', privileged, async (t) => {
+  const area = scratch(t)
+  const shared = area.mkdir('shared')
+  execFileSync('mount', ['-n', '-t', 'tmpfs', 'shared', shared])
+  execFileSync('mount', ['-n', '--make-shared', shared])
+  const peer = spawn('unshare', ['-m', '--propagation', 'unchanged', 'sh', '-c', 'echo ready; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  await once(peer.stdout, 'data')
+  const places = fillThere(peer.pid as number, area.mkdir('fill'))
+  const mounted = () => mounts().some((each) => isBelow(each, `${shared}/rootfs`))
+  for (const { rung, idmap } of ways) {
+    const mounter = new Mounter({ rung, threads: 1, reapers: 1 })
+    const options = { lowerdir: area.layers(2), idmap, target: area.mkdir('shared/rootfs') }
+    const { upperdir, workdir } = area.container('c')
+    for (const form of forms) {
+      places.leave(0)
+      await t.rejects(form.mount(mounter, { ...options, upperdir, workdir }), { code: 'ENOSPC', hint }, rung)
+      t.notOk(mounted(), 'nor is it mounted here')
+      places.leave(1)
+      t.equal(places.free(), 1, 'nothing else was there')
+      const rootfs = await form.mount(mounter, { ...options, upperdir, workdir })
+      t.ok(mounted())
+      t.equal(places.free(), 0, 'its copy takes a place')
+      await form.unmount(rootfs)
+      t.equal(places.free(), 1)
+    }
+    await mounter.close()
+  }
+  const ended = once(peer, 'exit')
+  peer.kill('SIGKILL')
+  await ended
+  execFileSync('umount', ['-n', shared])
 })
