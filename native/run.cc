@@ -55,7 +55,8 @@ class Run {
     const uint64_t begin = clocked_ ? Now() : 0;
     if (probed_) ProbeProgramStart(id_, header_.title, header_.steps);
     Pass(kMain, [&](const Step& s) {
-      if (!committed_ && options_.abort.load(std::memory_order_relaxed)) {
+      // What has been answered is not called back.
+      if (!committed_ && !answered_ && options_.abort.load(std::memory_order_relaxed)) {
         result_.status = ProgramStatus::kAborted;
         return false;
       }
@@ -73,9 +74,9 @@ class Run {
     for (const int fd : arguments_.slots()) {
       if (fd >= 0) sys_close(fd);
     }
-    // After the closes: what was made from the directories is gone by now. Nobody hears of what was
-    // claimed after the answer.
-    if (claim_ != 0 && (failed || claim_ != handed_claim_)) DropClaim(claim_);
+    // After the closes: what was made from the directories is gone by now. What was handed out is
+    // the caller's; nobody hears of what was claimed after the answer.
+    if (claim_ != handed_claim_) DropClaim(claim_);
     if (probed_) {
       ProbeProgramDone(id_, static_cast<int32_t>(status), failing, Now() - begin);
     }

@@ -3,7 +3,7 @@
  * of those that wait when they are aborted, or their pool is asked for its end.
  */
 import { once } from 'node:events'
-import { existsSync, symlinkSync } from 'node:fs'
+import { existsSync, rmdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
@@ -183,6 +183,39 @@ test('a blocking program waits for a directory too', async (t, poolOf) => {
     binding.dropClaim(again)
   }
   binding.dropClaim(claim)
+})
+
+test('what comes after the answer does not take the claim back', async (t, poolOf) => {
+  const dir = t.testdir({ a: {} })
+  const pool = poolOf()
+  const { path, release } = gate(dir)
+  const at = (name: string) => join(dir, name)
+  const plan = (fails: boolean) =>
+    planOf((b) => {
+      const slot = b.slot('a')
+      const claimed = c.claim(slot, { subject: { option: 'upperdir', path: at('a') } })
+      b.add(c.openat(slot, cwd, at('a'), dirFlags), { ...claimed, answers: true })
+      b.add(c.mkdir(at('answered'), 0o700), c.openat(b.slot('gate'), cwd, path, f.O_RDONLY))
+      b.add(c.mkdir(at('after'), 0o700))
+      if (fails) b.add(c.chdir('/nonexistent'))
+      b.always(c.close(slot))
+    })
+  for (const fails of [false, true]) {
+    const abort = new AbortController()
+    const running = pool.run(plan(fails), fails ? undefined : abort.signal)
+    // this thread does not come to take the answer: as far as it knows, there is still something to abort
+    while (!existsSync(at('answered')));
+    abort.abort()
+    const { claim } = await running
+    await release()
+    await pool.settle()
+    t.ok(existsSync(at('after')), 'it goes on')
+    t.ok(claim > 0)
+    t.equal(binding.claimedMount(claim), null, 'it is the caller’s')
+    binding.dropClaim(claim)
+    for (const name of ['answered', 'after']) rmdirSync(at(name))
+  }
+  t.equal(binding.claims(), 0)
 })
 
 test('an abort of a program that waits for a directory', async (t, poolOf) => {
