@@ -127,6 +127,29 @@ t.test('what is planned, in strace’s notation', async (t) => {
   )
 })
 
+t.test('who may not mount is told so, and what would be done', async (t) => {
+  const reason = 'EPERM: no CAP_SYS_ADMIN'
+  const may = explainBind({ source, target }, { features })
+  const found = lacking(features, { mayMount: reason })
+  for (const plan of [
+    explainBind({ source, target }, { features: found }),
+    explainTmpfs({ target }, { features: found }),
+  ]) {
+    t.equal(plan.rung, may.rung)
+    t.same(plan.notes, [`this process may not mount: ${reason}`])
+  }
+  t.same(may.notes, [])
+})
+
+t.test('a source that nobody has looked at', async (t) => {
+  const lines = (from: typeof source | number) =>
+    String(explainBind({ source: from, target, attributes: { nosuid: true } }, { features, rung: 'classic' }))
+  t.match(lines(source), 'mount("/proc/self/fd/{source}", ')
+  t.match(lines(7), 'mount("/proc/self/fd/7", ')
+  // the mount that it is taken to be on is relatime, and a remount that leaves that out would change it
+  t.match(lines(7), 'NULL, MS_NOSUID|MS_REMOUNT|MS_BIND|MS_RELATIME, NULL)')
+})
+
 t.test('attributes before the attach, on every kernel that has them', async (t) => {
   const attributes = { readonly: true, recursive: false }
   for (const of of ['6.18', '6.13', '6.1'] as const) {

@@ -7,7 +7,7 @@ import { closeSync, existsSync, openSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { explain, LayerStack, MountError, Mounter, type OverlayMountOptions } from '../../lib/index.js'
-import { planCheckUpper } from '../../lib/overlay/check-upper.js'
+import { isBusy, planCheckUpper } from '../../lib/overlay/check-upper.js'
 import { dist, run } from '../support/child.js'
 import { all, privileged, programs } from '../support/needs.js'
 import { type Way, ways } from '../support/rungs.js'
@@ -45,6 +45,25 @@ t.test('the plan', async (t) => {
     'mount("overlay", "/", "overlay", 0, "lowerdir=/proc,workdir=/proc,index=on,upperdir=/proc/self/fd/{upper}")',
   )
   t.match(classic, 'check upper: 8 system calls, 0 namespace_sem writes, 2 grace periods')
+})
+
+t.test('which directory may be missing, and what is not tried then', async (t) => {
+  for (const create of [false, true]) {
+    const { steps } = planCheckUpper({ ...dirs, create }, kernels['6.18'])
+    const opened = steps.filter(({ call }) => call === 'openat')
+    for (const { tolerate } of opened) t.same(tolerate, create ? [2] : undefined, 'ENOENT')
+    for (const step of steps.filter(({ call }) => call === 'fsconfig')) t.ok(opened.includes(step.ifDone!))
+  }
+})
+
+t.test('whose EBUSY is asked about', async (t) => {
+  const refused = (errno: number, syscall: string) => new MountError({ errno, syscall, call: `${syscall}()` })
+  for (const syscall of ['mount', 'fsconfig']) {
+    t.ok(isBusy(refused(16, syscall)))
+    t.notOk(isBusy(refused(22, syscall)))
+  }
+  for (const syscall of ['claim', 'move_mount', 'umount2']) t.notOk(isBusy(refused(16, syscall)), syscall)
+  t.notOk(isBusy(Object.assign(new Error(), { code: 'EBUSY', syscall: 'mount' })))
 })
 
 t.test('explain shows it before the mount', async (t) => {
@@ -181,11 +200,35 @@ for (const way of ways) {
     const at = foreign()
     const other = area.container('other')
     const asked = { ...options, checkUpper: false, options: { index: 'on' as const } }
+    // the call that failed is the mount's own, by whatever call it was asked afterwards
+    const syscall = /classic/.test(way.rung) ? 'mount' : 'fsconfig'
+    const refused = { code: 'EBUSY', syscall, rung: way.rung }
     const upper = await failure(mounter.mount({ ...asked, workdir: other.workdir }))
-    t.match(upper, { code: 'EBUSY', rung: way.rung, hint: /^upperdir is in use by an overlay of another/ })
+    const path = asked.upperdir
+    t.match(upper, { ...refused, path, hint: /^upperdir is in use by an overlay of another/ })
     const work = await failure(mounter.mount({ ...asked, upperdir: other.upperdir }))
-    t.match(work, { code: 'EBUSY', rung: way.rung, hint: /^workdir is in use by an overlay of another/ })
+    t.match(work, { ...refused, path: asked.workdir, hint: /^workdir is in use by an overlay of another/ })
+
+    const lowerdir = [asked.upperdir, asked.lowerdir[0]!]
+    const lower = await failure(mounter.mount({ ...asked, ...other, lowerdir }))
+    t.match(lower, refused)
+    t.notMatch(lower.hint, /in use by an overlay of another process/, 'neither of the two')
+
+    sh('mount', '-n', '-o', 'remount,bind,ro', '/proc')
+    t.teardown(() => sh('mount', '-n', '-o', 'remount,bind,rw', '/proc'))
+    const unknown = await failure(mounter.mount({ ...asked, workdir: other.workdir }))
+    t.match(unknown, refused, 'what failed first is said, where the kernel cannot be asked')
+    t.notMatch(unknown.hint, /checkUpper/)
     sh('umount', '-n', at)
+  })
+
+  t.test(`unmounted by somebody else: ${way.rung}`, privileged, async (t) => {
+    const { area, mounter, options } = given(t, way)
+    const target = area.mkdir('target')
+    const first = await mounter.mount({ ...options, target })
+    sh('umount', '-n', target)
+    await (await mounter.mount(options)).unmount()
+    first.release()
   })
 }
 

@@ -24,7 +24,11 @@ t.test('rung, plans, cost', async (t) => {
     ['idmapped, a layer of its own', () => on('6.18', { ...writable, target, idmap, lowerdir: [...lowerdir, 7] }), 'detached-tree',
       ['open layers', 'idmap layers', 'detached-tree', 'discard'], { namespaceSemWrites: 6, gracePeriods: 1 }],
     ['idmapped upper', () => on('6.18', { ...writable, target, idmap, upper: 'idmapped' }), 'detached-tree',
-      ['open layers', 'idmap layers', 'detached-tree', 'discard'], { namespaceSemWrites: 6, gracePeriods: 1 }],
+      ['open layers', 'idmap layers', 'detached-tree', 'discard'], { namespaceSemWrites: 6, gracePeriods: 1, calls: { clone: 1 } }],
+    ['an image', () => on('6.18', { target, lowerdir: [{ image: '/i' }, '/l'] }), 'direct',
+      ['open layers', 'mount images', 'direct', 'discard'], { namespaceSemWrites: 2, gracePeriods: 1 }],
+    ['an image, idmapped', () => on('6.18', { target, idmap, lowerdir: [{ image: '/i' }, '/l'] }), 'detached-tree',
+      ['open layers', 'mount images', 'idmap layers', 'detached-tree', 'discard'], { namespaceSemWrites: 8, gracePeriods: 1 }],
     ['plain', () => on('6.18', { ...writable, target }), 'direct',
       ['open layers', 'direct', 'discard'], { namespaceSemWrites: 1, gracePeriods: 0 }],
     ['plain, 6.13', () => on('6.13', { ...writable, target }), 'direct',
@@ -72,6 +76,14 @@ t.test('one idmapped layer is cloned from its tree, which is idmapped', async (t
   const text = String(on('6.18', { lowerdir: ['/l'], idmap, target }))
   t.match(text, /open_tree_attr\(\/l, .*MOUNT_ATTR_IDMAP.* = tree of \/l\n/)
   t.match(text, /open_tree_attr\(tree of \/l, .* = mount\n/)
+  const image = String(on('6.18', { lowerdir: [{ image: '/i' }], idmap, target }))
+  t.match(image, /open_tree_attr\(image \/i, .* = tree of \/i\n/)
+})
+
+t.test('an upper that would be made has the mode that a layer mostly has', async (t) => {
+  const text = String(on('6.18', { ...writable, target, create: true }))
+  t.match(text, 'fchmodat(AT_FDCWD, "/proc/self/fd/{upper}", 0755)')
+  t.match(text, 'fchownat(upper, "", 0, 0, AT_EMPTY_PATH)')
 })
 
 t.test('how layers are given', async (t) => {
@@ -108,6 +120,12 @@ t.test('notes: what a rung does not promise, each once', async (t) => {
     t.equal(new Set(notes).size, notes.length)
     t.ok(notes.every((note) => plans.some((plan) => plan.notes.includes(note))))
   }
+  const staged = on('6.13', { target, idmap })
+  t.match(staged.notes[0], /^the staging namespace is made at its first use, which is not counted$/)
+  t.notOk(
+    staged.plans.some((plan) => plan.notes.includes(staged.notes[0]!)),
+    'of all of them',
+  )
 })
 
 t.test('as text and as JSON', async (t) => {
