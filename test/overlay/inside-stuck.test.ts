@@ -109,6 +109,35 @@ t.test(
   },
 )
 
+t.test('what fails after the attach is taken back there', all(privileged, programs('strace')), async (t) => {
+  const area = scratch(t)
+  const container = await startContainer(t)
+  const before = container.mounts().length
+  const script = `
+    import { Mounter } from ${JSON.stringify(dist('index.js'))}
+    const mounter = new Mounter()
+    const stack = await mounter.open({ lowerdir: ${JSON.stringify(area.layers(2))} })
+    const mountNamespace = { pid: ${container.pid} }
+    const rootfs = await stack.mount({})
+    const seen = []
+    for (const call of [
+      () => rootfs.attach({ path: '/rootfs', mountNamespace }, { propagation: 'slave' }),
+      () => stack.mount({ target: { path: '/made', mountNamespace }, create: true, propagation: 'slave' }),
+    ]) seen.push(await call().then(() => 'done', ({ code, syscall }) => code + ' ' + syscall))
+    console.log(JSON.stringify([...seen, rootfs.detached]))
+    await rootfs.unmount()
+    await stack.close()
+    await mounter.close()`
+  // what the probe of that call is answered, too
+  const strace = ['--inject=mount_setattr:error=EBADF']
+  const { stdout, stderr } = await straceModule(script, { strace, trace: 'mount_setattr' })
+  t.equal(stderr, '')
+  // what was unmounted once cannot be attached again: it is gone, not detached
+  t.same(JSON.parse(stdout), ['EBADF mount_setattr', 'EBADF mount_setattr', false])
+  t.equal(container.mounts().length, before)
+  t.equal(container.sh('test -e /made || echo gone'), 'gone\n')
+})
+
 t.test('a handle that is dropped keeps no namespace', privileged, async (t) => {
   const area = scratch(t)
   const container = await startContainer(t)

@@ -2,6 +2,7 @@
  * Root filesystems attached inside another mount namespace: what it has, what the caller's never shows, and how they
  * are taken down. What a hostile container does about it is in inside-hostile.test.ts.
  */
+import { execFileSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
@@ -105,7 +106,7 @@ t.test('the host’s table during many mounts', privileged, async (t) => {
       await turn()
     }
   })()
-  for (let round = 0; round < 8; round++) {
+  for (let round = 0; round < 8 || samples <= 20; round++) {
     const many = await stack.mountMany(
       containers.flatMap((container) =>
         Array.from({ length: 10 }, (_, i) => ({ target: inside(container, `/made/${i}`), create: true })),
@@ -120,7 +121,6 @@ t.test('the host’s table during many mounts', privileged, async (t) => {
   running = false
   await sampler
   t.equal(most, 0, `the longest excess in ${samples} samples`)
-  t.ok(samples > 20, `${samples}`)
   await stack.close()
   t.same(strays(), [], 'every thread is where it was')
 })
@@ -245,11 +245,16 @@ t.test('a container that has ended', privileged, async (t) => {
     hint: /the fd is closed/,
   })
   const other = openSync('/proc/self/ns/user', 'r')
-  await t.rejects(stack.mount({ target: { path: '/x', mountNamespace: other } }), {
-    code: 'EINVAL',
-    syscall: 'setns',
-    hint: 'target.mountNamespace is no mount namespace, and no pidfd',
-  })
+  // a pipe that nobody writes to is not waited for
+  const pipe = area.path('pipe')
+  execFileSync('mkfifo', [pipe])
+  for (const mountNamespace of [other, pipe]) {
+    await t.rejects(stack.mount({ target: { path: '/x', mountNamespace } }), {
+      code: 'EINVAL',
+      syscall: 'setns',
+      hint: 'target.mountNamespace is no mount namespace, and no pidfd',
+    })
+  }
   closeSync(other)
   await stack.close()
   t.same(strays(), [], 'every thread is where it was')
