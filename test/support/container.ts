@@ -34,6 +34,9 @@ export interface ContainerOptions {
   readonly script?: string
 }
 
+/** What is preloaded here (test/memory) is not to be found in there, or would read its /proc. */
+const env = { ...process.env, LD_PRELOAD: undefined }
+
 const bound = '/bin /sbin /usr /lib /lib32 /lib64 /libx32'
 
 export const startContainer = async (
@@ -61,6 +64,7 @@ export const startContainer = async (
   const mapped = userns ? ['--user', '--map-root-user'] : []
   const child = spawn('unshare', [...mapped, '-m', '--propagation', 'private', 'sh', '-c', setUp], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env,
   })
   const ended = once(child, 'exit')
   const stop = async (): Promise<void> => {
@@ -78,7 +82,7 @@ export const startContainer = async (
     pid,
     namespace: `/proc/${pid}/ns/mnt`,
     sh: (text) =>
-      execFileSync('nsenter', [`--mount=/proc/${pid}/ns/mnt`, 'sh', '-ec', text], { encoding: 'utf8' }),
+      execFileSync('nsenter', [`--mount=/proc/${pid}/ns/mnt`, 'sh', '-ec', text], { encoding: 'utf8', env }),
     mounts: () => mounts(pid),
     stop,
   }
