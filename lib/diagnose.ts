@@ -217,7 +217,7 @@ const table: readonly Row[] = [
     causes: [cause.targetIsLink, cause.targetNotDirectory],
   },
   // mount(2) makes the work directory too
-  { calls: ['mount'], codes: ['ENOSPC', 'EDQUOT'], causes: [cause.fullUpper] },
+  { calls: ['mount'], codes: ['ENOSPC'], causes: [cause.fullUpper] },
   {
     calls: ['move_mount', 'mount'],
     codes: ['ENOSPC'],
@@ -228,8 +228,13 @@ const table: readonly Row[] = [
   },
   {
     calls: ['lsetxattr', 'fsconfig', 'mkdirat'],
-    codes: ['ENOSPC', 'EDQUOT'],
+    codes: ['ENOSPC'],
     causes: [cause.fullUpper, () => 'the file system of upperdir is full'],
+  },
+  {
+    calls: ['lsetxattr', 'fsconfig', 'mkdirat', 'mount'],
+    codes: ['EDQUOT'],
+    causes: [() => 'a disk quota that upperdir counts for is used up'],
   },
   {
     calls: ['mkdirat', 'fchownat', 'fchmodat', 'lsetxattr'],

@@ -108,6 +108,12 @@ const faults = [
     { code: 'EROFS', syscall: 'mkdirat', hint: /^the file system of upperdir \(".*"\) is read-only$/ },
   ],
   [
+    'mkdirat:error=EDQUOT',
+    'direct',
+    '',
+    { code: 'EDQUOT', syscall: 'mkdirat', hint: 'a disk quota that upperdir counts for is used up' },
+  ],
+  [
     'fchownat:error=EPERM',
     'direct',
     '',
