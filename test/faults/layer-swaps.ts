@@ -84,6 +84,8 @@ export const sweepLayers = (): void => {
             outside,
             async before() {
               stack = await mounter.open({ lowerdir, idmap: way.idmap })
+              // closes in the background are no calls of the run
+              await mounter.idle()
             },
             run: async () => verify(await stack.mount(at)),
             async after() {

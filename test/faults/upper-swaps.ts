@@ -85,6 +85,8 @@ const sweepUpper = (way: Way, isMade: boolean, upper: 'asis' | 'shifted' | 'idma
       async before() {
         if (!isMade) for (const each of names) mkdirSync(join(place, each))
         stack = await mounter.open({ lowerdir, idmap: way.idmap })
+        // closes in the background are no calls of the run
+        await mounter.idle()
       },
       async run() {
         try {
