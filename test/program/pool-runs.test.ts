@@ -113,7 +113,7 @@ test('what does not fill the holes of a plan', async (t, poolOf) => {
 
 test('counts', async (t, poolOf) => {
   const pool = poolOf(2)
-  t.same(pool.counts, { queued: 0, parked: 0, running: 0, mostQueued: 0, ran: 0 })
+  t.same(pool.counts, { queued: 0, parked: 0, running: 0, mostQueued: 0, ran: 0, waiting: 0 })
   const dir = t.testdir({ one: {}, two: {} })
   const gates = ['one', 'two'].map((name) => gate(join(dir, name)))
   const running = gates.map(({ plan }) => pool.run(plan()))
