@@ -44,7 +44,7 @@ t.test('worker.terminate', async (t) => {
     const own = () => readdirSync('/proc/self/fd').filter((fd) => {
       try { return readlinkSync('/proc/self/fd/' + fd).startsWith(dir) } catch { return false }
     }).length
-    const worker = new Worker(url, { env: { DIR: dir } })
+    const worker = new Worker(url, { env: { ...process.env, DIR: dir } })
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
     await worker.terminate()
     const left = hung()
