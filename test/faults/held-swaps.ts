@@ -122,9 +122,9 @@ export const swapOf = (name: string, one: string, other: string): Swap => {
       if (was) renameSync(one, aside)
       renameSync(other, one)
     },
-    // not what was made since where there was nothing
+    // not what was made since where there was nothing; again, if the first of the two went well and not the second
     back() {
-      renameSync(one, other)
+      if (!isThere(other)) renameSync(one, other)
       if (was) renameSync(aside, one)
     },
   }

@@ -121,7 +121,7 @@ const sweepUpper = (way: Way, isMade: boolean, upper: 'asis' | 'shifted' | 'idma
 
 /** Mounts of an open stack. */
 export const sweepUppers = (): void => {
-  for (const way of ways.filter(({ rung }) => rung !== 'classic')) {
+  for (const way of ways) {
     for (const upper of way.idmap ? (['shifted', 'idmapped'] as const) : (['asis'] as const)) {
       for (const isMade of [true, false]) sweepUpper(way, isMade, upper)
     }
