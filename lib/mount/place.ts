@@ -17,6 +17,7 @@ import * as f from '../flags.js'
 import type { Features } from '../host/features.js'
 import { absolute, splitLast } from '../overlay/bytes.js'
 import { checkKeys } from '../overlay/call-options.js'
+import { remembered } from '../overlay/identity.js'
 import { bytesOf, type PathLike } from '../path.js'
 import * as c from '../program/calls.js'
 import { cwd, held, type PlanBuilder } from '../program/plan.js'
@@ -250,7 +251,17 @@ export function createSteps(
   } else {
     const file = b.slot('file')
     const made = c.createFile(file, dir, name, 0o644, { tolerate, subject })
-    b.add(made).undo(made, c.unlink(dir, name))
-    b.add({ ...c.close(file), ifDone: made })
+    b.add(made)
+    undoFile(b, made, file, dir, name)
+    b.always(c.close(file))
   }
+}
+
+/** Takes a file away that was made, if it is still what stands at its name: unlinkat(2) would take any. */
+function undoFile(b: PlanBuilder, made: Step, file: Slot, dir: FdArg, name: Buffer): void {
+  const { remember, expect } = remembered(b, 'file')
+  const undo = (step: Step, ifDone: Step): Step => ({ ...step, when: 'undo', ifDone })
+  const own = undo(c.statxFd(file, false, { remember }), made)
+  const there = undo(c.statxPath(dir, name, false, { expect }), own)
+  b.undoBy(own, there, undo(c.unlink(dir, name), there))
 }

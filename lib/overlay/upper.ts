@@ -26,7 +26,6 @@ import {
   type FdArg,
   isHole,
   type PathText,
-  type Register,
   type Slot,
   type Step,
   statxField,
@@ -34,6 +33,7 @@ import {
 import { isAcl, shiftAcl } from './acl.js'
 import { outOfPeerGroup } from './attributes.js'
 import { ancestors, commonParent, lastName, relativeTo } from './bytes.js'
+import { type Remembered, remembered } from './identity.js'
 import { directoryFlags, type TopAttributes } from './layers.js'
 import { idsOnDisk, mappedIds, type Owner, ownerOnDisk } from './owner.js'
 import type { Planned } from './spec.js'
@@ -196,23 +196,6 @@ function checkMade(
   b.add(checked)
   b.undo(checked, ...own.map((each) => c.rmdir(slot, each)), rmdirOf(slot, name ?? lastName(known(path))))
   return checked
-}
-
-interface Remembered {
-  readonly remember: NonNullable<Step['remember']>
-  readonly expect: NonNullable<Step['expect']>
-}
-
-/** Registers for the inode of a directory, and the expectation to find it again. */
-function remembered(b: PlanBuilder, name: string): Remembered {
-  const registers: [typeof statxField.ino | typeof statxField.dev, Register][] = [
-    [statxField.ino, b.register(`${name}.ino`)],
-    [statxField.dev, b.register(`${name}.dev`)],
-  ]
-  return {
-    remember: registers.map(([field, register]) => ({ field, register })),
-    expect: registers.map(([field, value]) => ({ field, value })),
-  }
 }
 
 function carriedUpper(

@@ -15,6 +15,10 @@ import {
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Mount, Mounter, type Rootfs } from '../../lib/index.js'
+import { createSteps } from '../../lib/mount/place.js'
+import * as c from '../../lib/program/calls.js'
+import { cwd, PlanBuilder } from '../../lib/program/plan.js'
+import { nativePool } from '../program/programs.js'
 import { watch } from '../support/left.js'
 import { mountForms, optionsAt, umount, volume } from '../support/mount-forms.js'
 import { privileged } from '../support/needs.js'
@@ -208,3 +212,22 @@ t.test('a rootfs that is unmounted while something is mounted in it', privileged
   t.same(await left({ threads: true }), [])
   t.ok(lstatSync(area.dir).isDirectory())
 })
+
+t.test(
+  'a file that create made goes again, and no other that stands there by then',
+  privileged,
+  async (t) => {
+    const area = scratch(t)
+    const pool = nativePool(t)
+    const fail = c.mkdir(area.dir, 0o700)
+    for (const isReplaced of [false, true]) {
+      const path = Buffer.from(area.path(`file-${isReplaced}`))
+      const b = new PlanBuilder('made')
+      createSteps(b, { path }, undefined, { isDirectory: false, parents: false })
+      if (isReplaced) b.add(c.unlink(cwd, path), c.createFile(b.slot('other'), cwd, path, 0o600))
+      b.add(fail)
+      t.match(pool.run(b.build()), { status: 'failed', errno: 17 })
+      t.equal(existsSync(path), isReplaced)
+    }
+  },
+)
