@@ -5,7 +5,7 @@
  * programs: on the calling thread those that change nothing of it, several at once, and what they have made already
  * when one fails.
  */
-import { closeSync, lstatSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, lstatSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import {
   LayerStack,
   type Mounter,
@@ -201,6 +201,8 @@ export const rungOperations = (
 /** What has nothing to do with rungs of the overlay: by fd, and by mount(2). */
 export const otherOperations = (area: Scratch, rung: 'direct' | 'classic'): Operation[] => {
   const source = area.layers(1)[0] as string
+  const file = area.path('file')
+  writeFileSync(file, 'of the source')
   const lowerdir = area.layers(2)
   const target = area.mkdir('target')
   const elsewhere = area.mkdir('elsewhere')
@@ -220,6 +222,15 @@ export const otherOperations = (area: Scratch, rung: 'direct' | 'classic'): Oper
         const bind = await mounter.mountBind({ ...options, ...(idmap && { idmap }), propagation: 'shared' })
         keep(bind, unmount)
         verify(bind.path, idmap ? 100_000 : 0, 1)
+      },
+      { left: emptied(created) },
+    ),
+    operation(
+      'bind of a file',
+      async (mounter, keep) => {
+        const bind = await mounter.mountBind({ source: file, target: `${created}/file`, create: true })
+        keep(bind, unmount)
+        if (readFileSync(bind.path, 'utf8') !== 'of the source') throw new Error('another file')
       },
       { left: emptied(created) },
     ),

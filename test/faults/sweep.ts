@@ -212,6 +212,11 @@ const backgroundPlans = new Set(['discard', 'unstage'])
 /** What may come of a fault besides an error that names the step. */
 type Result = 'error' | 'success' | 'either'
 
+/** A directory, or a file, that is to be there afterwards. */
+const isMaking = (step: Site['step']): boolean =>
+  step?.call === 'mkdirat' ||
+  (step?.call === 'openat' && step.tolerate?.some((errno) => errnoName(errno) === 'EEXIST') === true)
+
 /** Steps whose failure has another way out. */
 const recoveries: readonly { readonly why: string; is(site: Site, errno: string): boolean }[] = [
   {
@@ -221,7 +226,7 @@ const recoveries: readonly { readonly why: string; is(site: Site, errno: string)
   {
     why: 'a directory above the one to be made is made too, though it was there',
     is: ({ step }, errno) =>
-      errno === 'ENOENT' && (step?.call === 'mkdirat' || step?.subject?.option === 'target.path'),
+      errno === 'ENOENT' && (isMaking(step) || step?.subject?.option === 'target.path'),
   },
   {
     why: 'a layer whose name leads elsewhere gets a tree of its own; an upper is looked up without symbolic links',
@@ -246,7 +251,7 @@ const resultOf = (site: Site, errno: number): Result => {
 
 /** Tolerated because there is nothing to do then, though here there is: what comes next may fail by itself. */
 const isUntrue = ({ step }: Site, errno: number): boolean =>
-  step?.tolerate?.includes(errno) === true && ['unlinkat', 'mkdirat'].includes(step.call)
+  step?.tolerate?.includes(errno) === true && (step.call === 'unlinkat' || isMaking(step))
 
 /** To `Rootfs.fromFd` it says that the mount is the root of another mount namespace. */
 const isForeignRoot = ({ plan, step }: Site, errno: number): boolean =>
