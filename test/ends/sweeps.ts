@@ -48,8 +48,17 @@ const livesOf: Readonly<Record<RungName, readonly string[]>> = {
   classic: ['mount', 'many', 'move', 'bind', 'tmpfs'],
 }
 
-/** `OVERLAYFD_ENDS=10 npm run test:ends` tries each tenth case only. */
+/** As test/runtimes/install has them. */
+const versions = ['n20', 'n22', 'n24', 'n26'] as const
+export type Version = (typeof versions)[number]
+
+/**
+ * `OVERLAYFD_ENDS=10 npm run test:ends` tries each tenth case only, other ones under each version of Node: up to 12 every
+ * stage is met under one of them by an end of a worker and by one of a process.
+ */
 const stride = Number(process.env['OVERLAYFD_ENDS'] ?? 1)
+const offsetOf = (version: Version): number =>
+  Math.floor((stride * versions.indexOf(version)) / versions.length)
 
 interface Point {
   readonly thread: string
@@ -97,6 +106,8 @@ interface Sweep {
   readonly supervisor: string
   readonly program: string
   readonly node: string
+  /** which of each `stride` cases */
+  readonly offset: number
   readonly place: Place
 }
 
@@ -104,7 +115,7 @@ const start = ({ supervisor, program, node, place }: Sweep, args: readonly strin
   run(supervisor, [node, program, ...args], { timeout, env: { TMPDIR: place.tmp } })
 
 const sweepWorkers = async (t: Test, sweep: Sweep) => {
-  const pick = JSON.stringify({ stride, offset: 0 })
+  const pick = JSON.stringify({ stride, offset: sweep.offset })
   const { status, signal, stdout, stderr } = await start(
     sweep,
     ['workers', JSON.stringify(sweep.place), pick],
@@ -146,7 +157,7 @@ const sweepProcesses = async (sweep: Sweep, points: readonly Point[]): Promise<R
   for (const [k, point] of points.entries()) {
     if (point.isBlocking) continue
     for (const [e, end] of processEnds.entries()) {
-      if ((k * processEnds.length + e) % stride !== 0) continue
+      if ((k * processEnds.length + e) % stride !== sweep.offset) continue
       let result: Result | undefined
       for (let tries = 0; result === undefined && tries < 4; tries++)
         result = await endProcess(sweep, point, end)
@@ -210,8 +221,8 @@ const inPlace = async (
   t.equal(await disk.unmount(), '', 'the disk is free')
 }
 
-/** A file's share: all lives of all rungs, under the Node that test/runtimes/install has as `name`. */
-export const sweeps = (name: string): void => {
+/** A file's share: all lives of all rungs, under one version. */
+export const sweeps = (name: Version): void => {
   const node = join(root, 'test/runtimes/node_modules', name, 'bin/node')
   t.teardown(() => {
     // past tap, which shows nothing of what passed
@@ -236,7 +247,7 @@ export const sweeps = (name: string): void => {
         await t.test(life, async (t) => {
           disk.mount()
           await inPlace(t, area, disk, rung, life, (place) =>
-            sweepLife(t, { supervisor, program, node, place }),
+            sweepLife(t, { supervisor, program, node, offset: offsetOf(name), place }),
           )
         })
       }

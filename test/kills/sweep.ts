@@ -20,7 +20,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { environment } from '../support/child.js'
-import { isOfPlan, parseStrace, type Syscall } from '../support/strace.js'
+import { isOfPlan, parseStrace, type Syscall, steadyMalloc } from '../support/strace.js'
 import type { Place } from './lives.mjs'
 
 /** The n-th call of that name of a thread. */
@@ -88,7 +88,7 @@ export const lead = async (
     'env',
     ['--unset=NODE_OPTIONS', process.execPath, program, name, JSON.stringify(place)],
     {
-      env: environment({ [markName]: String(process.pid), TMPDIR: tmp }),
+      env: environment({ ...steadyMalloc, [markName]: String(process.pid), TMPDIR: tmp }),
       stdio: ['pipe', 'pipe', 'pipe'],
     },
   )

@@ -89,23 +89,7 @@ export const between = (calls: readonly Syscall[], begin: string, end: string): 
     if (index === -1) throw new Error(`strace saw no mark '${name}'`)
     return index
   }
-  return withoutMalloc(calls.slice(at(begin) + 1, at(end)))
-}
-
-const CPUS = '"/sys/devices/system/cpu/online"'
-
-/** malloc(3) asks how many CPUs there are, once, when threads first want memory at the same time: openat, read, close. */
-const withoutMalloc = (calls: readonly Syscall[]): Syscall[] => {
-  const opened = new Map<number, string>()
-  return calls.filter(({ tid, name, args, result }) => {
-    if (name === 'openat' && args.includes(CPUS)) {
-      opened.set(tid, result)
-      return false
-    }
-    if ((name !== 'read' && name !== 'close') || args.split(',')[0] !== opened.get(tid)) return true
-    if (name === 'close') opened.delete(tid)
-    return false
-  })
+  return calls.slice(at(begin) + 1, at(end))
 }
 
 export const ofThread = (calls: readonly Syscall[], thread: string): Syscall[] =>
@@ -148,6 +132,12 @@ export interface Traced extends Ended {
   readonly calls: Syscall[]
 }
 
+/**
+ * For the environment of a program whose calls are counted. When threads first want memory at the same time, malloc(3) asks
+ * how many CPUs there are (openat, read, close), in one run and not in the next; not if it is told how many arenas it may have.
+ */
+export const steadyMalloc = { MALLOC_ARENA_MAX: '64' } as const
+
 /** Runs a program and all its threads and children under strace. */
 export const straceProgram = async (
   program: string,
@@ -160,7 +150,10 @@ export const straceProgram = async (
   const own = ['-f', '-qq', '-s', '4096', '--signal=none', '--decode-pids=comm', '-o', file]
   const filter = trace === undefined ? [] : ['--seccomp-bpf', '-e', `trace=${trace},prctl`]
   try {
-    const ended = await run('strace', [...own, ...filter, ...strace, program, ...args], { timeout, env })
+    const ended = await run('strace', [...own, ...filter, ...strace, program, ...args], {
+      timeout,
+      env: { ...steadyMalloc, ...env },
+    })
     return { ...ended, calls: parseStrace(readFileSync(file, 'utf8')) }
   } finally {
     rmSync(dir, { recursive: true, force: true })
