@@ -5,7 +5,7 @@
  * superblock still has.
  */
 import { spawnSync } from 'node:child_process'
-import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Mounter } from '../../dist/index.js'
 import { umount } from '../../dist/sys.js'
@@ -113,14 +113,25 @@ const leadOn = async (place) => {
   return wrong.map((each) => `the next one: ${each}`)
 }
 
+let cleared = 0
+
+/**
+ * Makes room for the next case. What was mounted elsewhere has its directories claimed in this process until somebody else
+ * wants them: their inodes are not to come again, or the next case begins with an attempt that meets such a claim.
+ */
+const clear = ({ base, holder }) => {
+  if (holder) renameSync(base, `${base}-${process.pid}-${cleared++}`)
+  // a mount point below it would be EBUSY
+  else rmSync(base, { recursive: true, force: true })
+}
+
 /** Everything that is asked after an end, and the place as it was; what is wrong, and what was mounted. */
 export const afterwards = async (place) => {
   const { wrong, mounted } = look(place)
   wrong.push(...readdirSync(place.tmp).map((name) => `temporary: ${name}`))
   try {
     wrong.push(...takeDown(place), ...(await leadOn(place)), ...takeDown(place))
-    // a mount point below it would be EBUSY
-    rmSync(place.base, { recursive: true, force: true })
+    clear(place)
   } catch (error) {
     wrong.push(error.message)
   }
