@@ -100,8 +100,6 @@ function* attempt(host: Host, here: Here, base: Base, asked: MountSpec): Flow<Ro
       }
       if (!missing.parents && isMissingParent(error, spec)) {
         missing = { ...missing, parents: true }
-        // nothing was opened yet
-        isReal = false
         continue
       }
       if (!missing.unfinished && error instanceof UnexpectedError && isUnfinished(error.step)) {
@@ -141,22 +139,15 @@ const withRealUpper = (spec: MountSpec): MountSpec => ({
   workdir: spec.workdir && realPath(spec.workdir),
 })
 
-/** Of a directory that may have to be made; as it is where that fails, for the attempt to say what is wrong with it. */
+/** Of a directory that may have to be made, with those above it: what is there is resolved. */
 function realPath(path: Buffer): Buffer {
   try {
     return realpathSync.native(path, 'buffer')
   } catch {
-    // it may be missing: the directory above it is not
+    // it may be missing, and the one above it not
   }
   const { parent, name } = splitLast(path) ?? {}
-  try {
-    return parent && name
-      ? absolute(Buffer.concat([realpathSync.native(parent, 'buffer'), slash, name]))
-      : path
-  } catch {
-    // nor is that there
-    return path
-  }
+  return parent && name ? absolute(Buffer.concat([realPath(parent), slash, name])) : path
 }
 const slash = Buffer.from('/')
 

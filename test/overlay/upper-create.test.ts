@@ -382,3 +382,24 @@ t.test('directories are made with the umask of when the threads were started', p
   await mounter.close()
   t.equal(await made('now'), '700', 'and those that come after them')
 })
+
+t.test('what is missing below a symbolic link is made where that leads', privileged, async (t) => {
+  for (const { rung, idmap } of ways) {
+    const area = scratch(t)
+    const [top, below] = area.layers(2) as [string, string]
+    const real = area.mkdir('real')
+    symlinkSync('real', area.path('link'))
+    const mounter = new Mounter({ rung })
+    const rootfs = await mounter.mount({
+      lowerdir: [top, below],
+      idmap,
+      upperdir: area.path('link/x/y/upper'),
+      workdir: area.path('work'),
+      target: area.path('rootfs'),
+      create: true,
+    })
+    t.same(readdirSync(join(real, 'x/y')), ['upper'], rung)
+    await rootfs.unmount()
+    await mounter.close()
+  }
+})
