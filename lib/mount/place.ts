@@ -260,8 +260,7 @@ export function createSteps(
 /** Takes a file away that was made, if it is still what stands at its name: unlinkat(2) would take any. */
 function undoFile(b: PlanBuilder, made: Step, file: Slot, dir: FdArg, name: Buffer): void {
   const { remember, expect } = remembered(b, 'file')
-  const undo = (step: Step, ifDone: Step): Step => ({ ...step, when: 'undo', ifDone })
-  const own = undo(c.statxFd(file, false, { remember }), made)
-  const there = undo(c.statxPath(dir, name, false, { expect }), own)
-  b.undoBy(own, there, undo(c.unlink(dir, name), there))
+  const own = c.statxFd(file, false, { remember })
+  const there = c.statxPath(dir, name, false, { expect })
+  b.undoInTurn(made, own, there, c.unlink(dir, name))
 }

@@ -112,10 +112,8 @@ export function createSteps(b: PlanBuilder, { spec, parents }: Pick<UpperInput, 
 function undoMade(b: PlanBuilder, made: Step, path: PathText, name: PathText, rights: Expectation): void {
   const slot = b.slot('made')
   const opened = c.openat(slot, cwd, path, f.O_PATH | f.O_DIRECTORY | f.O_NOFOLLOW)
-  const undo = (step: Step, ifDone: Step): Step => ({ ...step, when: 'undo', ifDone })
-  const first = undo(opened, made)
-  const claimed = undo(c.claim(slot, { expect: justMade(rights) }), first)
-  b.undoBy(first, claimed, undo(rmdirOf(slot, name), claimed))
+  const claimed = c.claim(slot, { expect: justMade(rights) })
+  b.undoInTurn(made, opened, claimed, rmdirOf(slot, name))
 }
 
 /** unlinkat of a directory by its name where it lies, found from an fd of it. */

@@ -166,6 +166,13 @@ export class PlanBuilder {
     return this
   }
 
+  /** To be run in this order after a failure, if `step` had done its work; each only if the one before it did. */
+  undoInTurn(step: Step, ...by: Step[]): this {
+    const steps: Step[] = []
+    for (const s of by) steps.push({ ...s, when: 'undo', ifDone: steps.at(-1) ?? step })
+    return this.undoBy(...steps)
+  }
+
   /** Steps that take back in an order of their own, each with its condition. */
   undoBy(...steps: Step[]): this {
     this.#undo.unshift(...steps)
